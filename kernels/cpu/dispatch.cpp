@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+// dispatch.cpp: the machine's features, the choice of an implementation, the counters. No ISA flags here.
+#include <atomic>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <mutex>
+#include <new>
+#include <string>
+#include <unistd.h>
+
+#include "pennyweight/registry.h"
+#include "scratch.h"
+#include "table.h"
+
+namespace pennyweight {
+namespace {
+
+constexpr int kOps = static_cast<int>(OpId::count);
+constexpr int kMaxImplementations = 8;
+constexpr const char* kRank[] = {"reference", "avx2", "avx512vnni", "avx512bf16"};  // worst first
+
+Device detect() {
+  Device d;
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  d.avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+  d.avx512 = d.avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+             __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+  d.avx512vnni = d.avx512 && __builtin_cpu_supports("avx512vnni");
+  d.avx512vbmi = d.avx512 && __builtin_cpu_supports("avx512vbmi");
+  d.avx512bf16 = d.avx512vnni && __builtin_cpu_supports("avx512bf16");
+#endif
+  auto cache = [](int name, int64_t fallback) {
+    const long bytes = sysconf(name);
+    return bytes > 0 ? static_cast<int64_t>(bytes) : fallback;
+  };
+  d.l1_bytes = cache(_SC_LEVEL1_DCACHE_SIZE, d.l1_bytes);
+  d.l2_bytes = cache(_SC_LEVEL2_CACHE_SIZE, d.l2_bytes);
+  d.l3_bytes = cache(_SC_LEVEL3_CACHE_SIZE, d.l3_bytes);
+  return d;
+}
+
+int rank(const char* name) {
+  for (int i = 0; i < 4; ++i)
+    if (std::strcmp(kRank[i], name) == 0) return i;
+  return -1;
+}
+
+bool machine_has(int r, const Device& d) {
+  return r == 0 || (r == 1 && d.avx2) || (r == 2 && d.avx512vnni) || (r == 3 && d.avx512bf16);
+}
+
+void say(Status* status, Code code, const std::string& text) {
+  if (!status) return;
+  status->code = code;
+  std::snprintf(status->message, sizeof status->message, "%s", text.c_str());
+}
+
+// Whether a name can be forced here at all.
+Status check_name(const char* name) {
+  Status status;
+  const int r = rank(name);
+  if (r < 0)
+    say(&status, Code::unsupported,
+        std::string("PENNYWEIGHT_FORCE: no implementation is called '") + name +
+            "'; use one of reference, avx2, avx512vnni, avx512bf16");
+  else if (!machine_has(r, device()))
+    say(&status, Code::unsupported,
+        std::string("PENNYWEIGHT_FORCE: this machine lacks what '") + name + "' needs; unset it, or force a lower one");
+  return status;
+}
+
+struct State {
+  std::mutex mutex;
+  std::string forced_name;  // empty: none
+  Status environment;       // what PENNYWEIGHT_FORCE came to
+  std::atomic<const char*> forced{nullptr};
+  bool strict = false;
+  std::atomic<int64_t> counts[kOps][kMaxImplementations] = {};
+  std::atomic<const char*> last[kOps] = {};
+
+  State() {
+    const char* s = std::getenv("PENNYWEIGHT_STRICT");
+    strict = s && *s && std::strcmp(s, "0") != 0;
+    const char* f = std::getenv("PENNYWEIGHT_FORCE");
+    if (!f || !*f) return;
+    environment = check_name(f);
+    if (environment.code != Code::ok) return;
+    forced_name = f;
+    forced = forced_name.c_str();
+  }
+};
+State& state() {
+  static State s;
+  return s;
+}
+
+// The index of the implementation called `name`, or of the best that ranks below it.
+int find_forced(const OpInfo& info, const char* name) {
+  const int wanted = rank(name);
+  for (int i = 0; i < info.implementation_count; ++i)
+    if (rank(info.implementations[i].name) <= wanted) return i;
+  return info.implementation_count - 1;
+}
+
+std::string reasons(const OpInfo& info, const void* op) {
+  std::string text;
+  for (int i = 0; i < info.implementation_count; ++i) {
+    const char* why = info.implementations[i].why_not(op, device());
+    text += std::string(i ? "; " : "") + info.implementations[i].name + ": " + (why ? why : "runs");
+  }
+  return text;
+}
+
+}  // namespace
+
+const Device& device() {
+  static const Device d = detect();
+  return d;
+}
+
+const OpInfo& op_info(OpId id) {
+  for (auto find : {cpu::quantize_info, cpu::linear_info, cpu::pack_info, cpu::calibrate_info})
+    if (const OpInfo* info = find(id)) return *info;
+  std::fprintf(stderr, "pennyweight: op %d has no table\n", static_cast<int>(id));
+  std::abort();
+}
+
+int choose(OpId id, const void* op, const char* implementation, Status* status) {
+  const OpInfo& info = op_info(id);
+  State& s = state();
+  if (s.environment.code != Code::ok) {
+    if (status) *status = s.environment;
+    return -1;
+  }
+  const char* name = implementation ? implementation : s.forced.load();
+  if (name) {
+    if (const Status bad = check_name(name); bad.code != Code::ok) {
+      if (status) *status = bad;
+      return -1;
+    }
+    const int i = find_forced(info, name);
+    if (const char* why = info.implementations[i].why_not(op, device())) {
+      say(status, Code::unsupported, std::string(info.name) + ": " + info.implementations[i].name + " was forced but " + why);
+      return -1;
+    }
+    return i;
+  }
+  for (int i = 0; i < info.implementation_count; ++i) {
+    if (info.implementations[i].why_not(op, device())) continue;
+    if (i > 0 && s.strict) {
+      say(status, Code::unsupported,
+          std::string(info.name) + ": PENNYWEIGHT_STRICT refuses anything slower than the best implementation (" +
+              reasons(info, op) + "); unset it to run " + info.implementations[i].name);
+      return -1;
+    }
+    return i;
+  }
+  say(status, Code::unsupported, std::string(info.name) + ": nothing fits (" + reasons(info, op) + ")");
+  return -1;
+}
+
+Status run(OpId id, const void* op, const Executor& executor, const char* implementation) {
+  Status status;
+  const int i = choose(id, op, implementation, &status);
+  if (i < 0) return status;
+  const Implementation& chosen = op_info(id).implementations[i];
+  try {
+    chosen.run(op, executor);
+    cpu::release_scratch();
+  } catch (const std::bad_alloc&) {
+    say(&status, Code::memory, std::string(op_info(id).name) + ": out of memory for workspace");
+    return status;
+  }
+  state().counts[static_cast<int>(id)][i].fetch_add(1, std::memory_order_relaxed);
+  state().last[static_cast<int>(id)].store(chosen.name, std::memory_order_relaxed);
+  return status;
+}
+
+Status force(const char* implementation) {
+  State& s = state();
+  const std::lock_guard<std::mutex> lock(s.mutex);
+  if (!implementation) {
+    s.forced = nullptr;
+    s.environment = Status{};
+    return {};
+  }
+  const Status status = check_name(implementation);
+  if (status.code == Code::ok) s.forced = kRank[rank(implementation)];
+  return status;
+}
+
+const char* forced() { return state().forced.load(); }
+bool strict() { return state().strict; }
+int64_t run_count(OpId id, int implementation) { return state().counts[static_cast<int>(id)][implementation].load(); }
+const char* last_run(OpId id) { return state().last[static_cast<int>(id)].load(); }
+
+}  // namespace pennyweight

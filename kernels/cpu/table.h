@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+// table.h: how the ops_*.cpp tables are written: typed functions in, one erased OpInfo per op out.
+#pragma once
+#include "pennyweight/registry.h"
+
+namespace pennyweight::cpu {
+
+template <class Op, void (*Run)(const Op&, const Executor&)>
+void erased(const void* op, const Executor& executor) {
+  Run(*static_cast<const Op*>(op), executor);
+}
+template <class Op, const char* (*WhyNot)(const Op&, const Device&)>
+const char* erased_why(const void* op, const Device& device) {
+  return WhyNot(*static_cast<const Op*>(op), device);
+}
+
+inline const char* always(const void*, const Device&) { return nullptr; }
+inline const char* needs_avx2(const void*, const Device& d) { return d.avx2 ? nullptr : "needs AVX2, FMA and F16C"; }
+inline const char* needs_avx512(const void*, const Device& d) { return d.avx512 ? nullptr : "needs AVX-512 F, BW, VL and DQ"; }
+inline const char* needs_avx512vnni(const void*, const Device& d) { return d.avx512vnni ? nullptr : "needs AVX512-VNNI"; }
+inline const char* needs_avx512bf16(const void*, const Device& d) {
+  if (!d.avx512bf16) return "needs AVX512-BF16";
+  return d.avx512vbmi ? nullptr : "needs AVX512-VBMI";
+}
+
+template <class Op, int Fields, int Implementations>
+OpInfo make_info(const char* name, const Field (&fields)[Fields], const Implementation (&list)[Implementations]) {
+  return {Op::id, name, sizeof(Op), fields, Fields, list, Implementations};
+}
+
+// One per table file; dispatch.cpp asks them for every id.
+const OpInfo* quantize_info(OpId id);
+const OpInfo* linear_info(OpId id);
+const OpInfo* pack_info(OpId id);
+const OpInfo* calibrate_info(OpId id);
+
+}  // namespace pennyweight::cpu
