@@ -4,10 +4,12 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <cstring>
 #include <string>
 #include <vector>
 
+#include "pennyweight/cuda.h"
 #include "pennyweight/formats.h"
 #include "pennyweight/registry.h"
 
@@ -146,8 +148,7 @@ py::object last_run(const std::string& op) {
 py::dict run_counts(const std::string& op) {
   const pw::OpInfo& info = find(op);
   py::dict out;
-  for (int i = 0; i < info.implementation_count; ++i)
-    out[info.implementations[i].name] = pw::run_count(info.id, i);
+  for (int i = 0; i < info.implementation_count; ++i) out[info.implementations[i].name] = pw::run_count(info.id, i);
   return out;
 }
 
@@ -176,6 +177,38 @@ py::dict features() {
   return out;
 }
 
+std::string version_text(int version) {
+  return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
+}
+
+std::string driver_text(const pw::CudaState& state) {
+  if (state.driver_version == 0) return std::string("none: ") + state.reason;
+  const std::string version = version_text(state.driver_version);
+  if (*state.reason) return version + ", no device: " + state.reason;
+  return version + ", " + std::to_string(state.device_count) + (state.device_count == 1 ? " device" : " devices");
+}
+
+// "80-real,89" -> ["80-real", "89"]
+py::list split(const std::string& text) {
+  py::list parts;
+  for (size_t begin = 0; begin < text.size();) {
+    const size_t end = std::min(text.find(',', begin), text.size());
+    parts.append(text.substr(begin, end - begin));
+    begin = end + 1;
+  }
+  return parts;
+}
+
+py::dict cuda() {
+  const pw::CudaState state = pw::cuda_state();
+  py::dict out;
+  out["built"] = state.built;
+  out["runtime"] = state.built ? py::object(py::str(version_text(state.runtime_version))) : py::none();
+  out["architectures"] = split(state.architectures);
+  out["driver"] = driver_text(state);
+  return out;
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_C, m) {
@@ -192,5 +225,7 @@ PYBIND11_MODULE(_C, m) {
   m.def("force", &force, py::arg("implementation"), "Force an implementation by name for every op; None: the best.");
   m.def("forced", &forced, "The forced implementation's name, or None.");
   m.def("strict", [] { return pw::strict(); }, "Whether PENNYWEIGHT_STRICT is on.");
+  m.def("cuda", &cuda,
+        "CUDA: whether it was built in, runtime, architectures (CMake's words), and the driver or why there is none.");
   m.def("features", &features, "What the processor can do, and its cache sizes in bytes.");
 }

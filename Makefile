@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+# One command each; `make help` lists them. They make their own environment in $(VENV) the first time (which needs the
+# network) and need nothing but it afterwards. A changed kernel is rebuilt; a changed Python file needs nothing.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+VENV ?= .venv
+# The only place that names torch's version. It constrains every install, since several packages ask for a bare
+# `torch`. Another build of it: make test TORCH=torch==2.11.0+cpu PIP_EXTRA_INDEX_URL=<the index that has it>
+TORCH ?= torch==2.13.0
+# A Llama folder for `make demo`; empty: the one in demo/model.
+MODEL ?=
+# More arguments for the tool behind a target: make test ARGS="-k quantize -x"
+ARGS ?=
+
+BIN := $(VENV)/bin
+CONSTRAINT := $(VENV)/constraint.txt
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINT)
+SOURCES := $(shell find csrc kernels cmake -type f) CMakeLists.txt
+CXX_FILES := $(shell find csrc kernels $(wildcard tests benchmarks) -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
+
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export PYTHONDONTWRITEBYTECODE := 1
+export HF_HUB_OFFLINE := 1
+export TOKENIZERS_PARALLELISM := false
+
+.PHONY: help env demo test lint format bench clean FORCE
+
+help:  ## list the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+
+env: $(VENV)/.built  ## make the environment and build pennyweight into it
+
+demo: $(VENV)/.built  ## quantize the demo model in every format and print how well it went (MODEL=folder: another Llama)
+	$(BIN)/python demo/run.py $(if $(MODEL),--model "$(MODEL)") $(ARGS)
+
+test: $(VENV)/.built  ## run the tests
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.built  ## check format, lint and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run --Werror $(CXX_FILES)
+	$(BIN)/mypy
+
+format: $(VENV)/.built  ## rewrite files as lint wants them
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(CXX_FILES)
+
+bench: $(VENV)/.built  ## measure the linear layers against torch, about 10 minutes
+	$(BIN)/python benchmarks/bench_linear.py $(ARGS)
+
+clean:  ## remove what was built, the environment included
+	rm -rf $(VENV) build .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -f python/pennyweight/*.so
+
+$(VENV)/pyvenv.cfg:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "pennyweight needs Python 3.10 or later")'
+	$(PYTHON) -m venv $(VENV)
+
+# Rewritten only when TORCH changes, so that everything after it is made anew exactly then.
+$(CONSTRAINT): FORCE | $(VENV)/pyvenv.cfg
+	@echo '$(TORCH)' | cmp -s - $@ || echo '$(TORCH)' > $@
+
+$(VENV)/.tools: $(CONSTRAINT) pyproject.toml
+	$(PIP) torch numpy "cmake>=3.26" ninja "pybind11>=2.13" "scikit-build-core>=0.10"
+	@touch $@
+
+# Asks the network only for what is missing: nothing, when only sources have changed.
+$(VENV)/.built: $(VENV)/.tools $(SOURCES)
+	$(PIP) --no-build-isolation --editable ".[dev]"
+	@touch $@
