@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // ops_quantize.cpp: the quantization ops, their arguments and implementations, best first.
 #include "pennyweight/quantize.h"
+#include "kernels_int8.h"
 #include "reference/reference.h"
 #include "table.h"
 
@@ -26,16 +27,17 @@ const Field rms_fp8_fields[] = PW_RMS_FIELDS(RmsNormQuantizeFp8);
 const Field silu_int8_fields[] = PW_SILU_FIELDS(SiluMulQuantizeInt8);
 const Field silu_fp8_fields[] = PW_SILU_FIELDS(SiluMulQuantizeFp8);
 
-const Implementation quantize_int8[] = {
-    {"reference", always, erased<QuantizePerTokenInt8, reference::quantize_per_token_int8>}};
-const Implementation quantize_fp8[] = {
-    {"reference", always, erased<QuantizePerTokenFp8, reference::quantize_per_token_fp8>}};
-const Implementation rms_int8[] = {
-    {"reference", always, erased<RmsNormQuantizeInt8, reference::rms_norm_quantize_int8>}};
-const Implementation rms_fp8[] = {{"reference", always, erased<RmsNormQuantizeFp8, reference::rms_norm_quantize_fp8>}};
-const Implementation silu_int8[] = {
-    {"reference", always, erased<SiluMulQuantizeInt8, reference::silu_mul_quantize_int8>}};
-const Implementation silu_fp8[] = {{"reference", always, erased<SiluMulQuantizeFp8, reference::silu_mul_quantize_fp8>}};
+#define PW_QUANTIZE_IMPLEMENTATIONS(Op, name)                    \
+  {{"avx512vnni", needs_avx512vnni, erased<Op, avx512vnni::name>}, \
+   {"avx2", needs_avx2, erased<Op, avx2::name>},                 \
+   {"reference", always, erased<Op, reference::name>}}
+
+const Implementation quantize_int8[] = PW_QUANTIZE_IMPLEMENTATIONS(QuantizePerTokenInt8, quantize_per_token_int8);
+const Implementation quantize_fp8[] = PW_QUANTIZE_IMPLEMENTATIONS(QuantizePerTokenFp8, quantize_per_token_fp8);
+const Implementation rms_int8[] = PW_QUANTIZE_IMPLEMENTATIONS(RmsNormQuantizeInt8, rms_norm_quantize_int8);
+const Implementation rms_fp8[] = PW_QUANTIZE_IMPLEMENTATIONS(RmsNormQuantizeFp8, rms_norm_quantize_fp8);
+const Implementation silu_int8[] = PW_QUANTIZE_IMPLEMENTATIONS(SiluMulQuantizeInt8, silu_mul_quantize_int8);
+const Implementation silu_fp8[] = PW_QUANTIZE_IMPLEMENTATIONS(SiluMulQuantizeFp8, silu_mul_quantize_fp8);
 
 const OpInfo table[] = {
     make_info<QuantizePerTokenInt8>("quantize_per_token_int8", quantize_int8_fields, quantize_int8),

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Per-token quantization, alone and fused: every implementation gives the plain loops' bits."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from rows import DTYPES, Array, assert_same_bits, encode, implementations, run, strided
+
+FORMATS = ["int8", "fp8"]
+SIZES = [(1, 1), (3, 15), (2, 16), (5, 17), (1, 63), (4, 160), (7, 333), (2, 4096)]
+
+
+def cases(op: str) -> list[Any]:
+    """(implementation, format) of an op that exists in both formats."""
+    return [
+        pytest.param(name, kind, id=f"{name}-{kind}") for kind in FORMATS for name in implementations(f"{op}_{kind}")
+    ]
+
+
+def awkward_rows(rng: np.random.Generator, m: int, k: int) -> Array:
+    """(m, k) float32: an outlier, then one row each of zeros, subnormals, NaN, Inf, ties, large values."""
+    x = rng.standard_normal((m, k)).astype(np.float32)
+    x[0, k // 2] = 40.0
+    kinds = [np.zeros(k), rng.integers(-9, 9, k) * 1e-40, x[0].copy(), x[0].copy(), np.round(x[0] * 8) / 2, x[0] * 6e4]
+    for row, values in enumerate(kinds[: m - 1], start=1):
+        x[row] = values
+    if m > 3:
+        x[3, k - 1] = np.nan
+    if m > 4:
+        x[4, 0] = -np.inf
+    return x
+
+
+def compare(op: str, implementation: str, args: dict[str, Any], outputs: dict[str, Array]) -> dict[str, Array]:
+    """Run both sides on copies of ``outputs`` (filled with a marker first); return what the reference gave."""
+    sides = []
+    for name in ("reference", implementation):
+        side = {key: np.full_like(value, 0x55) for key, value in outputs.items()}
+        run(op, name, args | side)
+        sides.append(side)
+    for key in outputs:
+        assert_same_bits(sides[1][key], sides[0][key], f"{op} {key}")
+    return sides[0]
+
+
+def code_outputs(m: int, k: int) -> dict[str, Array]:
+    """Buffers for codes and scale; one row more than is written, which must stay as it is."""
+    return {"codes": np.empty((m + 1, k), np.uint8), "scale": np.empty(m + 1, np.float32)}
+
+
+@pytest.mark.parametrize("smooth", [False, True], ids=["plain", "smooth"])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("implementation, kind", cases("quantize_per_token"))
+def test_quantize_per_token_matches_reference(implementation: str, kind: str, dtype: str, smooth: bool) -> None:
+    rng = np.random.default_rng(1)
+    for m, k in SIZES:
+        x, stride = strided(encode(awkward_rows(rng, m, k), dtype), 3)
+        divisor = rng.uniform(0.1, 10.0, k).astype(np.float32) if smooth else None
+        args = {"x": x, "smooth": divisor, "m": m, "k": k, "x_stride": stride, "x_dtype": dtype}
+        compare(f"quantize_per_token_{kind}", implementation, args, code_outputs(m, k))
+
+
+@pytest.mark.parametrize("implementation, kind", cases("quantize_per_token"))
+def test_quantize_per_token_matches_reference_on_every_bfloat16(implementation: str, kind: str) -> None:
+    finite = np.arange(0x7F80, dtype=np.uint16)
+    for top in (0x3F80, 0x43E0, 0x42FE, 0x0001, 0x7F7F):
+        x = np.ascontiguousarray(finite[: top + 1][None])
+        x[0, ::3] |= 0x8000
+        args = {"x": x, "smooth": None, "m": 1, "k": x.size, "x_stride": x.size, "x_dtype": "bf16"}
+        compare(f"quantize_per_token_{kind}", implementation, args, code_outputs(1, x.size))
+
+
+@pytest.mark.parametrize("implementation, kind", cases("quantize_per_token"))
+def test_quantize_per_token_marks_bad_rows_by_nan_scales(implementation: str, kind: str) -> None:
+    x = awkward_rows(np.random.default_rng(2), 6, 100)
+    args = {"x": x, "m": 6, "k": 100, "x_stride": 100, "x_dtype": "f32"}
+    out = code_outputs(6, 100)
+    run(f"quantize_per_token_{kind}", implementation, args | out)
+    assert np.isnan(out["scale"][:6]).tolist() == [False, False, False, True, True, False]
+    assert out["scale"][1] == 0.0 and not out["codes"][1].any()
+
+
+@pytest.mark.parametrize("residual", [False, True], ids=["alone", "residual"])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("implementation, kind", cases("rms_norm_quantize"))
+def test_rms_norm_quantize_matches_reference(implementation: str, kind: str, dtype: str, residual: bool) -> None:
+    rng = np.random.default_rng(3)
+    for m, k in SIZES:
+        for eps in (1e-5, 0.0):
+            x, stride = strided(encode(awkward_rows(rng, m, k), dtype), 5)
+            other, other_stride = strided(encode(rng.standard_normal((m, k)), dtype), 2)
+            args = {"x": x, "weight": encode(rng.uniform(0.5, 2.0, k), dtype), "m": m, "k": k, "x_stride": stride}
+            args |= {"residual": other if residual else None, "residual_stride": other_stride}
+            args |= {"eps": eps, "x_dtype": dtype}
+            outputs = code_outputs(m, k) | ({"hidden": np.empty((m + 1, k), x.dtype)} if residual else {})
+            compare(f"rms_norm_quantize_{kind}", implementation, args, outputs)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("implementation, kind", cases("silu_mul_quantize"))
+def test_silu_mul_quantize_matches_reference(implementation: str, kind: str, dtype: str) -> None:
+    rng = np.random.default_rng(4)
+    for m, k in SIZES:
+        gate_up = np.concatenate([awkward_rows(rng, m, k) * 3, rng.standard_normal((m, k))], axis=1)
+        x, stride = strided(encode(gate_up, dtype), 7)
+        args = {"gate_up": x, "m": m, "k": k, "x_stride": stride, "x_dtype": dtype}
+        compare(f"silu_mul_quantize_{kind}", implementation, args, code_outputs(m, k))
+
+
+@pytest.mark.parametrize("implementation, kind", cases("silu_mul_quantize"))
+def test_silu_mul_quantize_matches_reference_on_every_bfloat16(implementation: str, kind: str) -> None:
+    gates = np.arange(1 << 16, dtype=np.uint16)
+    gates = gates[(gates & 0x7FFF) < 0x4300]  # to +-128, beyond the clamps of exp
+    rows = gates.reshape(-1, 16)  # short rows: a code's scale comes from values near it
+    x = np.ascontiguousarray(np.concatenate([rows, np.full_like(rows, 0x3F80)], axis=1))
+    args = {"gate_up": x, "m": len(rows), "k": 16, "x_stride": 32, "x_dtype": "bf16"}
+    compare(f"silu_mul_quantize_{kind}", implementation, args, code_outputs(len(rows), 16))
