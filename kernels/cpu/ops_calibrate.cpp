@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // ops_calibrate.cpp: calibration, its arguments and implementations, best first.
+#include "gptq.h"
 #include "pennyweight/calibrate.h"
 #include "reference/reference.h"
 #include "table.h"
@@ -9,7 +10,10 @@ namespace {
 const Field hessian_accumulate_fields[] = {PW_FIELD(HessianAccumulate, x, input), PW_FIELD(HessianAccumulate, h, output), PW_FIELD(HessianAccumulate, t, integer), PW_FIELD(HessianAccumulate, k, integer), PW_FIELD(HessianAccumulate, x_stride, integer), PW_FIELD(HessianAccumulate, x_dtype, dtype)};
 const Implementation hessian_accumulate[] = {{"reference", always, erased<HessianAccumulate, reference::hessian_accumulate>}};
 const Field gptq_quantize_fields[] = {PW_FIELD(GptqQuantize, weight, input), PW_FIELD(GptqQuantize, h, input), PW_FIELD(GptqQuantize, scale, input), PW_FIELD(GptqQuantize, codes, output), PW_FIELD(GptqQuantize, stats, output), PW_FIELD(GptqQuantize, n, integer), PW_FIELD(GptqQuantize, k, integer), PW_FIELD(GptqQuantize, group_size, integer), PW_FIELD(GptqQuantize, bits, integer), PW_FIELD(GptqQuantize, damping, real), PW_FIELD(GptqQuantize, act_order, integer), PW_FIELD(GptqQuantize, retries, integer), PW_FIELD(GptqQuantize, w_dtype, dtype)};
-const Implementation gptq_quantize[] = {{"reference", always, erased<GptqQuantize, reference::gptq_quantize>}};
+const Implementation gptq_quantize[] = {
+    {"avx512vnni", needs_avx512vnni, erased<GptqQuantize, gptq_quantize_avx512vnni>},
+    {"avx2", needs_avx2, erased<GptqQuantize, gptq_quantize_avx2>},
+    {"reference", always, erased<GptqQuantize, reference::gptq_quantize>}};
 const Field weight_scales_fields[] = {PW_FIELD(WeightScales, weight, input), PW_FIELD(WeightScales, scale, output), PW_FIELD(WeightScales, n, integer), PW_FIELD(WeightScales, k, integer), PW_FIELD(WeightScales, group_size, integer), PW_FIELD(WeightScales, format, integer), PW_FIELD(WeightScales, mse, integer), PW_FIELD(WeightScales, grid, integer), PW_FIELD(WeightScales, patience, integer), PW_FIELD(WeightScales, maxshrink, real), PW_FIELD(WeightScales, norm, real), PW_FIELD(WeightScales, w_dtype, dtype)};
 const Implementation weight_scales[] = {{"reference", always, erased<WeightScales, reference::weight_scales>}};
 const Field quantize_weight_fields[] = {PW_FIELD(QuantizeWeight, weight, input), PW_FIELD(QuantizeWeight, scale, input), PW_FIELD(QuantizeWeight, codes, output), PW_FIELD(QuantizeWeight, n, integer), PW_FIELD(QuantizeWeight, k, integer), PW_FIELD(QuantizeWeight, group_size, integer), PW_FIELD(QuantizeWeight, format, integer), PW_FIELD(QuantizeWeight, w_dtype, dtype)};
