@@ -23,7 +23,7 @@
 namespace pennyweight::cpu {
 namespace {
 
-constexpr int64_t kEnergyRows = 256;  // rows of W whose w H w^T is computed; the sum over all is in their proportion
+constexpr int64_t kEnergyRows = 256;  // w H w^T is computed for this many rows or a few more, and scaled up to all
 
 // One double per row of W and quantity.
 struct RowSums {
@@ -54,14 +54,17 @@ class Gptq {
     if (!positive) load_hessian();
     RowSums sums(op_.n);
     const int64_t strips = (op_.n + kStrip - 1) / kStrip;
-    parallel_chunks(executor_, strips, strips >= 64 ? 4 : strips >= 16 ? 2 : 1,
+    parallel_chunks(executor_, strips,
+                    strips >= 64   ? 4
+                    : strips >= 16 ? 2
+                                   : 1,
                     [&](int64_t begin, int64_t end) { solve(begin, end, positive, sums); });
     op_.stats[0] = positive ? damping : -1.0;
     op_.stats[1] = static_cast<double>(std::count(dead_.begin(), dead_.end(), 1));
     op_.stats[2] = positive ? total(sums.loss) - damping * mean_ * total(sums.error) : total(sums.objective);
     double sampled_diagonal = 0.0;
     for (int64_t n = 0; n < op_.n; n += energy_step()) sampled_diagonal += sums.diagonal[n];
-    op_.stats[3] = sampled_diagonal > 0.0 ? sampled_energy * (total(sums.diagonal) / sampled_diagonal) : 0.0;
+    op_.stats[3] = sampled_diagonal != 0.0 ? sampled_energy * (total(sums.diagonal) / sampled_diagonal) : 0.0;
     op_.stats[4] = total(sums.norm) > 0.0 ? total(sums.error) / total(sums.norm) : 0.0;
   }
 
@@ -69,7 +72,7 @@ class Gptq {
   float* tile(int64_t a, int64_t b) const {
     return factor_ + (a * tiles_ - a * (a - 1) / 2 + (b - a)) * int64_t{kTileFloats};
   }
-  int64_t energy_step() const { return (op_.n + kEnergyRows - 1) / kEnergyRows; }
+  int64_t energy_step() const { return std::max<int64_t>(1, op_.n / kEnergyRows); }
 
   // column_: place in U -> column of W, from the last visited to the first; place_: the inverse.
   void find_order() {

@@ -25,17 +25,17 @@
 
 namespace pennyweight::cpu {
 
-constexpr int kTile = 128;              // GPTQ's block of columns, and the Cholesky factor's
-constexpr int kStrip = 32;              // columns of a panel; rows of W that are solved side by side
+constexpr int kTile = 128;  // GPTQ's block of columns, and the Cholesky factor's
+constexpr int kStrip = 32;  // columns of a panel; rows of W that are solved side by side
 constexpr int kStripFloats = kTile * kStrip;
 constexpr int kTileFloats = kTile * kTile;
 
 // One block of columns of one strip of rows, and where its results go.
 struct GptqBlock {
-  const float* tile;     // U's diagonal tile
-  const float* inverse;  // (128,) 1 / U_aa
-  float* sums;           // (128, 32) sum over later tiles of U_ab d_b; overwritten
-  float* residual;       // (128, 32) w on entry, d on return
+  const float* tile;          // U's diagonal tile
+  const float* inverse;       // (128,) 1 / U_aa
+  float* sums;                // (128, 32) sum over later tiles of U_ab d_b; overwritten
+  float* residual;            // (128, 32) w on entry, d on return
   const float* const* scale;  // (128,) each -> 32 scales
   int8_t* const* codes;       // (128,) each -> 32 codes
   float low, high;            // range of a code

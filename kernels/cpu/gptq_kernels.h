@@ -73,8 +73,8 @@ static void add_product(float* c, const float* a, const float* b) {
     }
 }
 
-// The rows a .. a + kRows, once what the rows above contribute is subtracted: x_i = (c_i - sum_{j < i} U_ji x_j) / U_ii.
-// corner: U's (a, a), rows kStrip apart.
+// The rows a .. a + kRows, once what the rows above contribute is subtracted: x_i = (c_i - sum_{j < i} U_ji x_j) /
+// U_ii. corner: U's (a, a), rows kStrip apart.
 static inline void finish_rows(const float* corner, const float* inverse, Lanes (&acc)[kRows][kVectors]) {
 #pragma GCC unroll 8
   for (int i = 0; i < kRows; ++i) {
@@ -150,8 +150,7 @@ static void solve_block(const GptqBlock& block) {
       Lanes acc[kRows][kVectors];
       load_tile(acc, block.sums + a * kStrip + v);
       for (int t = a + kRows; t < kTile; t = (t / kStrip + 1) * kStrip)
-        multiply<Left::across, false>(acc, block.tile + at(a, t), block.residual + t * kStrip + v,
-                                      kStrip - t % kStrip);
+        multiply<Left::across, false>(acc, block.tile + at(a, t), block.residual + t * kStrip + v, kStrip - t % kStrip);
 #pragma GCC unroll 8
       for (int i = kRows - 1; i >= 0; --i) {
         const float* scales = block.scale[a + i] + v;

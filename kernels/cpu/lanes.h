@@ -19,7 +19,9 @@ static inline void store(float* p, Lanes v) { _mm512_storeu_ps(p, v); }
 static inline Lanes all(float v) { return _mm512_set1_ps(v); }
 static inline Lanes fma(Lanes a, Lanes b, Lanes c) { return _mm512_fmadd_ps(a, b, c); }
 static inline Lanes fnma(Lanes a, Lanes b, Lanes c) { return _mm512_fnmadd_ps(a, b, c); }
-static inline Lanes round_even(Lanes v) { return _mm512_roundscale_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+static inline Lanes round_even(Lanes v) {
+  return _mm512_roundscale_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
 // Smaller and larger; the second operand where either is NaN.
 static inline Lanes lesser(Lanes a, Lanes b) { return _mm512_min_ps(a, b); }
 static inline Lanes greater(Lanes a, Lanes b) { return _mm512_max_ps(a, b); }

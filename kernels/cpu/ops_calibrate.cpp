@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // ops_calibrate.cpp: calibration, its arguments and implementations, best first.
 #include "gptq.h"
+#include "hessian.h"
 #include "pennyweight/calibrate.h"
 #include "reference/reference.h"
 #include "table.h"
@@ -8,7 +9,11 @@
 namespace pennyweight::cpu {
 namespace {
 const Field hessian_accumulate_fields[] = {PW_FIELD(HessianAccumulate, x, input), PW_FIELD(HessianAccumulate, h, output), PW_FIELD(HessianAccumulate, t, integer), PW_FIELD(HessianAccumulate, k, integer), PW_FIELD(HessianAccumulate, x_stride, integer), PW_FIELD(HessianAccumulate, x_dtype, dtype)};
-const Implementation hessian_accumulate[] = {{"reference", always, erased<HessianAccumulate, reference::hessian_accumulate>}};
+const Implementation hessian_accumulate[] = {
+    {"avx512bf16", needs_avx512bf16, erased<HessianAccumulate, hessian_accumulate_avx512bf16>},
+    {"avx512vnni", needs_avx512vnni, erased<HessianAccumulate, hessian_accumulate_avx512vnni>},
+    {"avx2", needs_avx2, erased<HessianAccumulate, hessian_accumulate_avx2>},
+    {"reference", always, erased<HessianAccumulate, reference::hessian_accumulate>}};
 const Field gptq_quantize_fields[] = {PW_FIELD(GptqQuantize, weight, input), PW_FIELD(GptqQuantize, h, input), PW_FIELD(GptqQuantize, scale, input), PW_FIELD(GptqQuantize, codes, output), PW_FIELD(GptqQuantize, stats, output), PW_FIELD(GptqQuantize, n, integer), PW_FIELD(GptqQuantize, k, integer), PW_FIELD(GptqQuantize, group_size, integer), PW_FIELD(GptqQuantize, bits, integer), PW_FIELD(GptqQuantize, damping, real), PW_FIELD(GptqQuantize, act_order, integer), PW_FIELD(GptqQuantize, retries, integer), PW_FIELD(GptqQuantize, w_dtype, dtype)};
 const Implementation gptq_quantize[] = {
     {"avx512vnni", needs_avx512vnni, erased<GptqQuantize, gptq_quantize_avx512vnni>},

@@ -26,7 +26,10 @@ struct GptqQuantize {
   const float* scale;  // (n, k / group_size); group_size k: (n, 1)
   int8_t* codes;       // (n, k): -128..127 or -8..7
   double* stats;       // (5,): damping used (< 0: never positive definite, codes are then those of rounding to
-                       //  nearest), dead columns, sum of (w-q)H(w-q)^T, sum of w H w^T, sum of (w-q)^2 / sum of w^2
+                       //  nearest), dead columns, sum of (w-q)H(w-q)^T, sum of w H w^T, sum of (w-q)^2 / sum of w^2.
+                       //  w H w^T may be taken over every (n / 256)th row, which is every row for n < 512, and scaled
+                       //  by what these rows hold of the sum of w diag(H) w^T (all rows would cost as much again as
+                       //  the solve).
   int64_t n, k, group_size, bits;  // bits 8 or 4
   double damping;
   int64_t act_order, retries;
