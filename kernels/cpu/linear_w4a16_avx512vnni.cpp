@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+// linear_w4a16_avx512vnni.cpp: y = x . ((q - z) * s)^T + bias, 4-bit weights, any activations, on AVX-512 FMA
+//
+//   y[m,n] = sum_g s[n,g] * sum_{k in g} x[m,k] * (q[n,k] - z[n,g]) + bias[n]        float32 sums, rounded once
+//
+// Shapes    x (M,K) f32, f16 or bf16, any row stride; weight INT4_PANEL (formats.h) of (N,K); y (M,N) as x
+// Needs     AVX-512 F, BW, VL, DQ (the dispatch level is avx512vnni); any group, zero points or none, any M, N, K
+// Tile      the walk and the tiles are those of linear_panels.h, with x widened to float32 once
+// Decode    code k of a dword sits at bit 4 * (k / 2) + 16 * (k % 2): one shift brings it to the low 4 bits, which are
+//           all that vpermps reads of an index into 16 floats. With zero points one exact subtraction of z follows.
+// Numerics  x and q - z are exact in float32, subnormal activations included; bound in linear_panels.h
+// Reference kernels/reference/linear.cpp
+#include "fma_avx512.h"
+#include "linear_float.h"
+
+namespace pennyweight::cpu {
+namespace {
+
+template <bool zeros>
+struct Int4Singles {
+  using Codes = __m512i;
+  static constexpr int units = 8;
+  Int4Panel panel;
+  __m512 table;  // -8..7
+
+  explicit Int4Singles(const Int4Panel& p) : panel(p) {
+    alignas(64) float values[16];
+    for (int i = 0; i < 16; ++i) values[i] = static_cast<float>(i - 8);
+    table = _mm512_load_ps(values);
+  }
+  // The block's scales and zero points as float32.
+  PW_INLINE void prepare(const uint8_t* block, float* scale, uint32_t* offset) const {
+    for (int o = 0; o < kPanel; o += 16) {
+      _mm512_store_ps(scale + o, Avx512::load_as(block + panel.scale_offset(), panel.scale_dtype, o));
+      if constexpr (zeros) {
+        const __m128i z = _mm_loadu_si128(reinterpret_cast<const __m128i*>(block + panel.zero_offset() + o));
+        _mm512_store_ps(offset + o, _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(z)));
+      }
+    }
+  }
+  PW_INLINE void prefetch(const uint8_t* block) const {
+    for (int64_t i = panel.scale_offset(); i < panel.group_bytes(); i += 64) __builtin_prefetch(block + i);
+  }
+  PW_INLINE Codes load(const uint8_t* codes) const { return _mm512_loadu_si512(codes); }
+  PW_INLINE __m512i unit(Codes codes, int u, const uint32_t* offset) const {
+    const __m512i index = u ? _mm512_srli_epi32(codes, 4 * (u / 2) + 16 * (u % 2)) : codes;
+    __m512 w = _mm512_permutexvar_ps(index, table);
+    if constexpr (zeros) w = _mm512_sub_ps(w, _mm512_load_ps(offset));
+    return _mm512_castps_si512(w);
+  }
+};
+
+template <bool zeros>
+void run_format(const LinearW4A16& op, const Executor& executor) {
+  const Int4Singles<zeros> format({op.n, op.k, op.group_size, op.scale_dtype, zeros});
+  const LinearJob job = int4_job(op);
+  const int64_t units = job.total_steps * format.units;
+  const auto row = [&](int64_t r, uint32_t* out) {
+    widen_row<Avx512>(op.x, op.x_dtype, r * op.x_stride, op.k, reinterpret_cast<float*>(out), units);
+  };
+  if (op.group_size != op.k)
+    run_linear<Fma16, Int4Singles<zeros>, true>(job, format, row, op.k, executor);
+  else
+    run_linear<Fma16, Int4Singles<zeros>, false>(job, format, row, op.k, executor);
+}
+
+}  // namespace
+
+void linear_w4a16_avx512vnni(const LinearW4A16& op, const Executor& executor) {
+  if (op.zero_points)
+    run_format<true>(op, executor);
+  else
+    run_format<false>(op, executor);
+}
+
+}  // namespace pennyweight::cpu
