@@ -25,6 +25,7 @@ struct I32x16 {
 inline F32x16 splat(float v) { return {_mm512_set1_ps(v)}; }
 inline I32x16 splat_i32(int32_t v) { return {_mm512_set1_epi32(v)}; }
 inline F32x16 load_f32(const float* p) { return {_mm512_loadu_ps(p)}; }
+inline I32x16 load_i32(const int32_t* p) { return {_mm512_loadu_si512(p)}; }
 inline I32x16 load_u16(const void* p) {
   return {_mm512_cvtepu16_epi32(_mm256_loadu_si256(static_cast<const __m256i*>(p)))};
 }
@@ -83,6 +84,10 @@ struct I32x16 {
 inline F32x16 splat(float v) { return {_mm256_set1_ps(v), _mm256_set1_ps(v)}; }
 inline I32x16 splat_i32(int32_t v) { return {_mm256_set1_epi32(v), _mm256_set1_epi32(v)}; }
 inline F32x16 load_f32(const float* p) { return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
+inline I32x16 load_i32(const int32_t* p) {
+  const __m256i* q = reinterpret_cast<const __m256i*>(p);
+  return {_mm256_loadu_si256(q), _mm256_loadu_si256(q + 1)};
+}
 inline I32x16 load_u16(const void* p) {
   const __m128i* q = static_cast<const __m128i*>(p);
   return {_mm256_cvtepu16_epi32(_mm_loadu_si128(q)), _mm256_cvtepu16_epi32(_mm_loadu_si128(q + 1))};

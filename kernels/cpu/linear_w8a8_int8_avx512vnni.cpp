@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+// linear_w8a8_int8_avx512vnni.cpp: the INT8 tile of linear_w8a8_int8.h on vpdpbusd: up to 6 rows by 64 outputs.
+//
+// vpdpbusd multiplies unsigned by signed bytes, four at a time, into int32: weights (stored as w + 128) are the
+// unsigned operand, a row's dword, broadcast, the signed one. 24 accumulators + 4 weights + 1 broadcast of 32
+// registers:
+//
+//               weights  w0    w1    w2    w3        a step: 4 loads, 6 broadcasts, 24 products
+//   row 0   x0 →       ┌─────┬─────┬─────┬─────┐
+//   row 1   x1 →       │ acc │ acc │ acc │ acc │
+//    ...               │     │     │     │     │
+//   row 5   x5 →       └─────┴─────┴─────┴─────┘
+//
+// The products are asm volatile because GCC 12 reorders the intrinsics until a 6x4 tile no longer fits and spills it.
+#include "kernels_int8.h"
+#include "linear_w8a8_int8.h"
+
+namespace pennyweight::cpu::avx512vnni {
+namespace {
+
+template <int rows, int lines>
+void tile(const TileArgs& args) {
+  __m512i acc[rows][4];
+#pragma GCC unroll 6
+  for (int r = 0; r < rows; ++r)
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; ++j)
+      acc[r][j] = args.start ? _mm512_set1_epi32(args.start[r]) : _mm512_load_si512(args.acc + r * kPanel + 16 * j);
+  const int32_t* x = static_cast<const int32_t*>(args.rows);
+  const uint8_t* w = args.weight;
+  const char* prefetch = args.prefetch;
+  for (const uint8_t* end = w + args.steps * kStepBytes; w != end; w += kStepBytes, x += rows) {
+    __m512i weight[4];
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; ++j) weight[j] = _mm512_loadu_si512(w + 64 * j);
+#pragma GCC unroll 4
+    for (int i = 0; i < lines; ++i) _mm_prefetch(prefetch + 64 * i, rows * lines > 4 ? _MM_HINT_T1 : _MM_HINT_T0);
+    prefetch += 64 * lines;
+#pragma GCC unroll 6
+    for (int r = 0; r < rows; ++r) {
+      __m512i token;
+      asm volatile("vpbroadcastd %1, %0" : "=v"(token) : "m"(x[r]));
+#pragma GCC unroll 4
+      for (int j = 0; j < 4; ++j) asm volatile("vpdpbusd %2, %1, %0" : "+v"(acc[r][j]) : "v"(weight[j]), "v"(token));
+    }
+  }
+#pragma GCC unroll 6
+  for (int r = 0; r < rows; ++r)
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; ++j) _mm512_store_si512(args.acc + r * kPanel + 16 * j, acc[r][j]);
+}
+
+template <int rows>
+void tile_of(const TileArgs& args) {
+  switch (args.lines) {
+    case 0:
+      return tile<rows, 0>(args);
+    case 1:
+      return tile<rows, 1>(args);
+    case 2:
+      return tile<rows, 2>(args);
+    default:
+      return tile<rows, 4>(args);
+  }
+}
+
+struct Kernel {
+  static constexpr int kRows = 6;
+  static float quantize_row(const ActivationRow& row, int8_t* codes) { return quantize_row_int8(row, codes); }
+  static int64_t packed_bytes(const RowTiles& tiles, int64_t steps) { return cpu::packed_bytes(tiles, steps); }
+  // Step `step` of a packed tile.
+  static void* packed(void* rows, const RowTiles& tiles, int64_t tile, int64_t steps, int64_t step) {
+    return static_cast<int32_t*>(rows) + packed_offset(tiles, tile, steps) + step * tiles.rows(tile);
+  }
+  static void pack(const CodeRows& codes, int rows, int64_t steps, void* packed) {
+    const __m128i as_they_are = _mm_setr_epi8(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    interleave(codes, rows, steps, as_they_are, static_cast<int32_t*>(packed));
+  }
+  static void tile(int rows, const TileArgs& args) {
+    static constexpr void (*tiles[])(const TileArgs&) = {tile_of<1>, tile_of<2>, tile_of<3>,
+                                                         tile_of<4>, tile_of<5>, tile_of<6>};
+    tiles[rows - 1](args);
+  }
+};
+
+}  // namespace
+
+void gemm_w8a8_int8(const GemmW8A8Int8& op, const Executor& executor) { gemm<Kernel>(op, executor); }
+void linear_w8a8_int8(const LinearW8A8Int8& op, const Executor& executor) { linear<Kernel>(op, executor); }
+
+}  // namespace pennyweight::cpu::avx512vnni
