@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Float rows in NumPy's three clothes (float32, float16, bfloat16 as uint16), and runs of one implementation."""
+"""Float rows in NumPy (float32, float16, bfloat16 as uint16), and runs of one implementation."""
 
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
 from pennyweight import _C
 
 Array = NDArray[Any]
@@ -45,7 +46,7 @@ def decode(values: Array) -> Array:
 
 
 def strided(values: Array, extra: int) -> tuple[Array, int]:
-    """A 2-D array laid out with rows ``extra`` elements further apart, filled with NaN between, and its stride."""
+    """The rows of ``values`` set ``extra`` elements apart, NaN between them, and the stride."""
     rows, columns = values.shape
     gap = np.full((rows, extra), np.nan, np.float32)
     filler = encode(gap, {np.uint16: "bf16", np.float16: "f16", np.float32: "f32"}[values.dtype.type])
@@ -62,4 +63,5 @@ def assert_same_bits(got: Array, expected: Array, what: str) -> None:
         same = got == expected
     if not same.all():
         where = tuple(int(i) for i in np.argwhere(~same)[0])
-        raise AssertionError(f"{what}: {got[where]!r} at {where}, expected {expected[where]!r} ({(~same).sum()} differ)")
+        pair = f"{got[where]!r} at {where}, expected {expected[where]!r}"
+        raise AssertionError(f"{what}: {pair} ({(~same).sum()} differ)")

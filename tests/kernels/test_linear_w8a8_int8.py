@@ -8,8 +8,9 @@ import pytest
 from rows import DTYPES, Array, assert_same_bits, encode, implementations, run, strided
 
 # Rows around a tile's height, outputs around a panel, K around 4, 16, a block of K.
-SIZES = [(1, 1, 1), (1, 64, 64), (1, 130, 333), (2, 65, 5), (3, 63, 16), (4, 128, 30), (5, 1, 260), (6, 64, 7)]
-SIZES += [(7, 100, 100), (12, 70, 515), (13, 66, 1030), (17, 64, 256), (30, 65, 300), (43, 64, 514), (118, 96, 40)]
+SIZES = [(1, 1, 1), (1, 64, 64), (1, 130, 333), (2, 65, 5), (3, 63, 16), (4, 128, 30), (5, 1, 260)]
+SIZES += [(6, 64, 7), (7, 100, 100), (12, 70, 515), (13, 66, 1030), (17, 64, 256), (30, 65, 300)]
+SIZES += [(43, 64, 514), (118, 96, 40)]
 
 
 def pack(codes: Array) -> Array:
@@ -20,15 +21,14 @@ def pack(codes: Array) -> Array:
     return weight
 
 
-def compare(op: str, implementation: str, args: dict[str, Any], y: Array) -> Array:
+def compare(op: str, implementation: str, args: dict[str, Any], y: Array) -> None:
     """Run both sides into buffers full of a marker (whatever is not an output must keep it)."""
     sides = []
     for name in ("reference", implementation):
         side = np.full_like(y, 77)
         run(op, name, args | {"y": side})
         sides.append(side)
-    assert_same_bits(sides[1], sides[0], f"{op} {({k: args[k] for k in 'mnk'})}")
-    return sides[0]
+    assert_same_bits(sides[1], sides[0], f"{op} { ({k: args[k] for k in 'mnk'}) }")
 
 
 def y_like(m: int, stride: int, dtype: str) -> Array:
@@ -46,8 +46,8 @@ def test_gemm_w8a8_int8_accumulators_match_numpy(implementation: str) -> None:
         x[0], w[0] = -128, -128
         x[m // 2], w[n // 2] = 127, 127
         y = y_like(m, n, "i32")[:m]
-        args = {"codes": x, "weight": pack(w), "y": y, "m": m, "n": n, "k": k, "codes_stride": k, "y_stride": n}
-        run("gemm_w8a8_int8", implementation, args | {"y_dtype": "i32"})
+        args = {"codes": x, "weight": pack(w), "y": y, "m": m, "n": n, "k": k, "codes_stride": k}
+        run("gemm_w8a8_int8", implementation, args | {"y_stride": n, "y_dtype": "i32"})
         assert_same_bits(y, x.astype(np.int32) @ w.astype(np.int32).T, f"accumulators {m, n, k}")
 
 
@@ -83,7 +83,8 @@ def test_linear_w8a8_int8_matches_reference(implementation: str, dtype: str, smo
         args = {"x": x, "x_stride": stride, "weight": pack(rng.integers(-128, 128, (n, k), dtype=np.int8))}
         args |= {"col_scale": rng.uniform(0.001, 0.1, n).astype(np.float32), "m": m, "n": n, "k": k}
         args |= {"smooth": rng.uniform(0.1, 9.0, k).astype(np.float32) if smooth else None}
-        args |= {"bias": encode(rng.standard_normal(n), dtype) if n % 2 else None, "x_dtype": dtype, "y_stride": n + 1}
+        args |= {"bias": encode(rng.standard_normal(n), dtype) if n % 2 else None}
+        args |= {"x_dtype": dtype, "y_stride": n + 1}
         compare("linear_w8a8_int8", implementation, args, y_like(m, n + 1, dtype))
 
 
@@ -92,7 +93,8 @@ def test_linear_w8a8_int8_carries_nan_rows_to_their_outputs_alone(implementation
     x = np.ones((9, 70), np.float32)
     x[4, 69], x[7, 0] = np.nan, np.inf
     args = {"x": x, "x_stride": 70, "weight": pack(np.ones((80, 70), np.int8)), "m": 9, "n": 80, "k": 70}
-    args |= {"col_scale": np.ones(80, np.float32), "x_dtype": "f32", "y_stride": 80, "y": np.empty((9, 80), np.float32)}
+    args |= {"col_scale": np.ones(80, np.float32), "x_dtype": "f32"}
+    args |= {"y": np.empty((9, 80), np.float32), "y_stride": 80}
     run("linear_w8a8_int8", implementation, args)
     assert np.isnan(args["y"]).all(axis=1).tolist() == [row in (4, 7) for row in range(9)]
     assert np.isfinite(args["y"][[0, 1, 2, 3, 5, 6, 8]]).all()
@@ -102,7 +104,7 @@ def test_linear_w8a8_int8_carries_nan_rows_to_their_outputs_alone(implementation
 def test_linear_w8a8_int8_matches_reference_across_row_blocks(implementation: str) -> None:
     m, n, k = 1030, 66, 36
     rng = np.random.default_rng(5)
-    args = {"x": encode(rng.standard_normal((m, k)), "bf16"), "x_stride": k, "m": m, "n": n, "k": k, "y_stride": n}
+    args = {"x": encode(rng.standard_normal((m, k)), "bf16"), "x_stride": k, "m": m, "n": n, "k": k}
     args |= {"weight": pack(rng.integers(-128, 128, (n, k), dtype=np.int8)), "x_dtype": "bf16"}
-    args |= {"col_scale": rng.uniform(0.001, 0.1, n).astype(np.float32)}
+    args |= {"y_stride": n, "col_scale": rng.uniform(0.001, 0.1, n).astype(np.float32)}
     compare("linear_w8a8_int8", implementation, args, y_like(m, n, "bf16"))
