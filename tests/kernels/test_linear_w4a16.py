@@ -6,8 +6,9 @@ import dataclasses
 import numpy as np
 import pytest
 from bounds import assert_within, rounded_once
-from pennyweight import _C
 from rows import Array, decode, encode, implementations, run, strided
+
+from pennyweight import _C
 
 OP = "linear_w4a16"
 MARK = 4096.0  # what y holds where nothing may be written
@@ -68,7 +69,7 @@ class Case:
     ragged: bool = False
 
     def check(self, implementation: str) -> None:
-        """|y - exact|: K + groups + 3 roundings to float32 of sums up to sum |x||w|, one of the result to dtype."""
+        """Bound: K + groups + 3 roundings to float32 of sums up to sum |x||w|, and one to dtype."""
         rng = np.random.default_rng(self.m * 1000 + self.k)
         w = make_weight(self.n, self.k, self.group, self.scale_dtype, self.zero_points)
         values = encode(rng.standard_normal((self.m, self.k)), self.dtype)

@@ -6,8 +6,9 @@ import dataclasses
 import numpy as np
 import pytest
 from bounds import assert_within, rounded_once
-from pennyweight import _C
 from rows import DTYPES, Array, decode, encode, implementations, run
+
+from pennyweight import _C
 
 GEMM, LINEAR = "gemm_w8a8_fp8", "linear_w8a8_fp8"
 MARK = 4096.0  # what y holds where nothing may be written
