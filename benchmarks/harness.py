@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Time several ways of doing one thing, side by side, with cold weights.
+
+Sides take turns, in an order that is turned round every time, so that what else happens on the machine meets all of them.
+Before every call as many bytes as twice the last-level cache are written by plain stores (a large memset bypasses the
+cache and evicts nothing); activations are then read, so that they are warm and the weights are not.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+
+
+@dataclass
+class Side:
+    """One way of doing it: a name, a call, and what it took."""
+
+    name: str
+    call: Callable[[], torch.Tensor]
+    seconds: list[float] = field(default_factory=list)
+
+    @property
+    def median_us(self) -> float:
+        return statistics.median(self.seconds) * 1e6
+
+    @property
+    def min_us(self) -> float:
+        return min(self.seconds) * 1e6
+
+    @property
+    def spread(self) -> float:
+        """Half the distance between the quartiles, as a share of the median."""
+        if len(self.seconds) < 2:
+            return 0.0
+        low, middle, high = statistics.quantiles(self.seconds, n=4)
+        return (high - low) / 2 / middle
+
+
+class Evictor:
+    """Pushes everything out of the caches, then takes a tensor back in."""
+
+    def __init__(self, cache_bytes: int) -> None:
+        self._buffer = torch.zeros(2 * cache_bytes // 4, dtype=torch.int32)
+
+    def __call__(self, warm: torch.Tensor) -> None:
+        self._buffer.add_(1)
+        warm.sum()
+
+
+def alternate(sides: list[Side], evict: Callable[[], None], rounds: int, budget: float) -> None:
+    """Fill the sides' times.
+
+    Args:
+        sides: What to time; each has been called before, so that nothing is set up while timing.
+        evict: Called before every timed call.
+        rounds: Calls of each side at most.
+        budget: Seconds of each side after which it is called no more (three calls are made in any case).
+    """
+    for turn in range(rounds):
+        for side in sides if turn % 2 == 0 else reversed(sides):
+            if turn >= 3 and sum(side.seconds) > budget:
+                continue
+            evict()
+            begin = time.perf_counter()
+            side.call()
+            side.seconds.append(time.perf_counter() - begin)

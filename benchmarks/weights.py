@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The layers under test: one random weight in every format, its call, and what its result may be off by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pennyweight import ops
+
+GROUP = 128
+#: Unit roundoffs: half the distance from 1 to the next number.
+U_F32, U_BF16 = 2.0**-24, 2.0**-8
+
+
+@dataclass
+class Layer:
+    """A packed weight.
+
+    Attributes:
+        call: x (M, K) bfloat16 → y (M, N) bfloat16.
+        weight: What the codes stand for, on sampled outputs: float64 (S, K).
+        group: K of one scale; 0: the whole channel.
+        bytes: What one call must read of the weight.
+        activation: How x is quantized first: "int8", "fp8" or None.
+    """
+
+    call: Callable[[Tensor], Tensor]
+    weight: Tensor
+    group: int
+    bytes: int
+    activation: str | None = None
+
+
+def _w8(weight: Tensor, rows: Tensor, form: str) -> Layer:
+    scale = weight.abs().amax(1, keepdim=True) / (127.5 if form == "int8" else 448)
+    if form == "int8":
+        codes = (weight / scale).round_().clamp_(-128, 127).to(torch.int8)
+        packed = ops.pack_int8(codes)
+    else:
+        codes = (weight / scale).clamp_(-448, 448).to(torch.float8_e4m3fn)
+        packed = ops.pack_fp8(codes.view(torch.uint8))
+    linear = ops.linear_w8a8_int8 if form == "int8" else ops.linear_w8a8_fp8
+    column = scale.flatten()
+    stands = codes[rows].double() * scale[rows].double()
+    return Layer(lambda x: linear(x, packed, column), stands, 0, packed.nbytes, form)
+
+
+def _w4(weight: Tensor, rows: Tensor, activation: str | None) -> Layer:
+    n, k = weight.shape
+    groups = weight.view(n, k // GROUP, GROUP)
+    scale = (groups.abs().amax(2, keepdim=True) / 7.5).bfloat16().float()
+    codes = (groups / scale).round_().clamp_(-8, 7)
+    packed = ops.pack_int4(codes.view(n, k).to(torch.int8), scale.view(n, -1), None, "bf16")
+    linear = ops.linear_w4a8_int8 if activation else ops.linear_w4a16
+    stands = (codes[rows].double() * scale[rows].double()).view(len(rows), k)
+    return Layer(
+        lambda x: linear(x, packed, n, GROUP, "bf16", False), stands, GROUP, packed.nbytes, activation
+    )
+
+
+OPS: dict[str, Callable[[Tensor, Tensor], Layer]] = {
+    "linear_w8a8_int8": lambda weight, rows: _w8(weight, rows, "int8"),
+    "linear_w8a8_fp8": lambda weight, rows: _w8(weight, rows, "fp8"),
+    "linear_w4a16": lambda weight, rows: _w4(weight, rows, None),
+    "linear_w4a8_int8": lambda weight, rows: _w4(weight, rows, "int8"),
+}
+
+
+def bf16_layer(weight: Tensor, rows: Tensor) -> Layer:
+    """Return torch's own linear layer on the weight in bfloat16."""
+    dense = weight.bfloat16()
+    call = lambda x: torch.nn.functional.linear(x, dense)  # noqa: E731
+    return Layer(call, dense[rows].double(), 0, dense.nbytes)
+
+
+def _activations(x: Tensor, form: str | None) -> Tensor:
+    """Return what the kernel multiplies by: x, or what its codes stand for, float64 (M, K)."""
+    if form is None:
+        return x.double()
+    value = x.float()
+    scale = value.abs().amax(1, keepdim=True) / (127 if form == "int8" else 448)
+    quotient = value / scale
+    codes = quotient.round() if form == "int8" else quotient.to(torch.float8_e4m3fn)
+    return codes.double() * scale.double()
+
+
+def error_over_bound(layer: Layer, x: Tensor, y: Tensor, rows: Tensor) -> float:
+    """Compare a result with the plain sum in float64, on sampled outputs.
+
+    The bound: one rounding to bfloat16 at the end, one of each product (a kernel may round weight · scale to x's
+    dtype) unless the codes are multiplied as they are, and a float32 sum of K terms in any order.
+
+    Returns:
+        The largest error as a share of its bound: at most 1 for a right kernel, NaN or more for a wrong one.
+    """
+    activations = _activations(x, layer.activation)
+    exact = activations @ layer.weight.T  # (M, S)
+    magnitude = activations.abs() @ layer.weight.abs().T
+    per_term = x.shape[1] * U_F32 + (0.0 if layer.activation else U_BF16)
+    bound = per_term * magnitude + U_BF16 * exact.abs() * (1 + 1e-3) + 1e-30
+    share = (y[:, rows].double() - exact).abs() / bound
+    return float("nan") if bool(share.isnan().any()) else float(share.max())
