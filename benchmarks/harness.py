@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Time several ways of doing one thing, side by side, with cold weights.
 
-Sides take turns, in an order that is turned round every time, so that what else happens on the machine meets all of them.
+Sides take turns, in an order that is turned round every time, so that whatever else the machine does meets all.
 Before every call as many bytes as twice the last-level cache are written by plain stores (a large memset bypasses the
 cache and evicts nothing); activations are then read, so that they are warm and the weights are not.
 """
