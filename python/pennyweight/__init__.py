@@ -1,5 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Quantize Llama-family models, run them on own kernels, hand them to vLLM."""
+"""Quantize Llama-family models, run them on own kernels, hand them to vLLM.
+
+Names are imported when first used, so that ``import pennyweight`` costs little more than ``import torch``.
+"""
+
+import importlib
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 import torch  # noqa: F401  (first: its libraries must be loaded before ours, which find them by name)
 
@@ -11,10 +19,62 @@ from pennyweight.errors import (
     UnsupportedError,
 )
 
+if TYPE_CHECKING:
+    from pennyweight import ops
+    from pennyweight._C import version as __version__
+    from pennyweight.layers import LinearW4A16, LinearW8A8FP, LinearW8A8INT, QuantizedLinear
+    from pennyweight.schemes import Scheme, scheme
+
+# Public name → (module, name there); None: the module itself.
+_LAZY: dict[str, tuple[str, str | None]] = {
+    "LinearW4A16": ("layers", "LinearW4A16"),
+    "LinearW8A8FP": ("layers", "LinearW8A8FP"),
+    "LinearW8A8INT": ("layers", "LinearW8A8INT"),
+    "QuantizedLinear": ("layers", "QuantizedLinear"),
+    "Scheme": ("schemes", "Scheme"),
+    "__version__": ("_C", "version"),
+    "ops": ("ops", None),
+    "scheme": ("schemes", "scheme"),
+}
+
 __all__ = [
     "CalibrationError",
     "CheckpointError",
+    "LinearW4A16",
+    "LinearW8A8FP",
+    "LinearW8A8INT",
     "PennyweightError",
+    "QuantizedLinear",
+    "Scheme",
     "ShapeError",
     "UnsupportedError",
+    "__version__",
+    "ops",
+    "scheme",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'pennyweight' has no attribute '{name}'")
+    module, attribute = _LAZY[name]
+    found = importlib.import_module(f"pennyweight.{module}")
+    value = found if attribute is None else getattr(found, attribute)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})
+
+
+class _Package(ModuleType):
+    """Importing a submodule sets it as an attribute here; it must not hide the public function of the same name."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if isinstance(value, ModuleType) and _LAZY.get(name, (name, None))[1] is not None:
+            return
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

@@ -1,0 +1,360 @@
+// SPDX-License-Identifier: Apache-2.0
+// checks.cpp: see checks.h. The only file that words an error of a torch operator.
+#include "checks.h"
+
+#include <torch/csrc/stable/ops.h>
+
+#include <atomic>
+#include <cmath>
+#include <new>
+#include <stdexcept>
+
+namespace pennyweight::torch_ops {
+namespace {
+
+std::string text(const Name& name) { return name.tensor; }
+
+std::string join(torch::headeronly::IntHeaderOnlyArrayRef sizes) {
+  std::string out = "[";
+  for (size_t i = 0; i < sizes.size(); ++i) out += (i ? ", " : "") + std::to_string(sizes[i]);
+  return out + "]";
+}
+
+std::string join(const std::vector<int64_t>& sizes) {
+  return join(torch::headeronly::IntHeaderOnlyArrayRef(sizes.data(), sizes.size()));
+}
+
+const char* dtype_name(ScalarType t) {
+  switch (t) {
+    case ScalarType::Float:
+      return "float32";
+    case ScalarType::Half:
+      return "float16";
+    case ScalarType::BFloat16:
+      return "bfloat16";
+    case ScalarType::Double:
+      return "float64";
+    case ScalarType::Char:
+      return "int8";
+    case ScalarType::Byte:
+      return "uint8";
+    case ScalarType::Short:
+      return "int16";
+    case ScalarType::Int:
+      return "int32";
+    case ScalarType::Long:
+      return "int64";
+    case ScalarType::Bool:
+      return "bool";
+    case ScalarType::Float8_e4m3fn:
+      return "float8_e4m3fn";
+    default:
+      return "another dtype";
+  }
+}
+
+std::string came(const Name& name, const Tensor& t) { return "; got " + text(name) + ": " + describe(t); }
+
+void check_cpu(Name name, const Tensor& t) {
+  if (!t.is_cpu())
+    fail_shape(name.op, "all tensors must be on the CPU, as the first is" + came(name, t) + "; move it with .to()");
+}
+
+void check_dtype(Name name, const Tensor& t, ScalarType dtype) {
+  check_cpu(name, t);
+  if (t.scalar_type() != dtype)
+    fail_shape(name.op, text(name) + " must be " + dtype_name(dtype) + came(name, t) + "; convert it with .to()");
+}
+
+void check_matrix(Name name, const Tensor& t) {
+  if (t.dim() != 2 || t.size(0) < 1 || t.size(1) < 1)
+    fail_shape(name.op, text(name) + " must have two dimensions, neither empty" + came(name, t));
+}
+
+// Whether all dimensions but the last can be walked with one stride; which one is written to *stride.
+bool evenly_spaced(const Tensor& t, int64_t* stride) {
+  const auto sizes = t.sizes(), strides = t.strides();
+  const int64_t last = static_cast<int64_t>(sizes.size()) - 1;
+  if (sizes[last] != 1 && strides[last] != 1) return false;
+  int64_t expected = -1;
+  *stride = sizes[last];
+  for (int64_t d = last - 1; d >= 0; --d) {
+    if (sizes[d] == 1) continue;
+    if (expected < 0)
+      *stride = strides[d];
+    else if (strides[d] != expected)
+      return false;
+    expected = strides[d] * sizes[d];
+  }
+  return true;
+}
+
+Rows rows_of(Name name, const Tensor& t, DType dtype) {
+  const int64_t dims = t.dim();
+  if (dims < 1 || t.size(dims - 1) < 1)
+    fail_shape(name.op, text(name) + " must be (..., K) with K of at least 1" + came(name, t));
+  Rows out{t, nullptr, 0, t.size(dims - 1), 0, dtype};
+  out.rows = t.numel() / out.columns;
+  if (!evenly_spaced(t, &out.stride)) {
+    out.tensor = torch::stable::contiguous(t);
+    out.stride = out.columns;
+  }
+  out.data = out.tensor.const_data_ptr();
+  return out;
+}
+
+struct Task {
+  void (*run)(void*, int64_t);
+  void* arg;
+  std::atomic<bool> out_of_memory{false};
+};
+
+// A task that runs out of memory is reported as such; torch's shim would turn it into a message without content.
+void torch_parallel(void*, int64_t tasks, void (*run)(void*, int64_t), void* arg) {
+  Task task{run, arg};
+  torch::stable::parallel_for(0, tasks, 1, [&task](int64_t begin, int64_t end) {
+    try {
+      for (int64_t i = begin; i < end; ++i) task.run(task.arg, i);
+    } catch (const std::bad_alloc&) {
+      task.out_of_memory = true;
+    }
+  });
+  if (task.out_of_memory) throw std::bad_alloc();
+}
+
+}  // namespace
+
+void fail_shape(const char* op, const std::string& text) {
+  throw std::runtime_error("[pw:shape] " + std::string(op) + ": " + text);
+}
+void fail_unsupported(const char* op, const std::string& text) {
+  throw std::runtime_error("[pw:unsupported] " + std::string(op) + ": " + text);
+}
+
+std::string describe(const Tensor& t) {
+  return join(t.sizes()) + " " + dtype_name(t.scalar_type()) + (t.is_cpu() ? " cpu" : t.is_cuda() ? " cuda" : "");
+}
+
+std::vector<int64_t> Rows::shape(int64_t last) const {
+  const auto sizes = tensor.sizes();
+  std::vector<int64_t> out(sizes.begin(), sizes.end());
+  out.back() = last;
+  return out;
+}
+
+DType dtype_of(Name name, const Tensor& t) {
+  check_cpu(name, t);
+  switch (t.scalar_type()) {
+    case ScalarType::Float:
+      return DType::f32;
+    case ScalarType::Half:
+      return DType::f16;
+    case ScalarType::BFloat16:
+      return DType::bf16;
+    default:
+      fail_shape(name.op,
+                 text(name) + " must be float32, float16 or bfloat16" + came(name, t) + "; convert it with .to()");
+  }
+}
+
+ScalarType scalar_type_of(DType t) {
+  switch (t) {
+    case DType::f32:
+      return ScalarType::Float;
+    case DType::f16:
+      return ScalarType::Half;
+    case DType::bf16:
+      return ScalarType::BFloat16;
+    case DType::i8:
+      return ScalarType::Char;
+    case DType::u8:
+      return ScalarType::Byte;
+    default:
+      return ScalarType::Int;
+  }
+}
+
+Rows float_rows(Name name, const Tensor& t) { return rows_of(name, t, dtype_of(name, t)); }
+
+Rows code_rows(Name name, const Tensor& t, ScalarType dtype) {
+  check_dtype(name, t, dtype);
+  return rows_of(name, t, dtype == ScalarType::Char ? DType::i8 : DType::u8);
+}
+
+Rows same_rows(Name name, const Tensor& t, const Rows& like) {
+  check_dtype(name, t, scalar_type_of(like.dtype));
+  const auto want = like.shape(like.columns);
+  const auto sizes = t.sizes();
+  if (std::vector<int64_t>(sizes.begin(), sizes.end()) != want)
+    fail_shape(name.op, text(name) + " must be " + join(want) + ", as x is" + came(name, t));
+  return rows_of(name, t, like.dtype);
+}
+
+int64_t half_of(Name name, const Rows& rows) {
+  if (rows.columns % 2 != 0)
+    fail_shape(name.op, text(name) + " must be (..., 2K): gate, then up" + came(name, rows.tensor));
+  return rows.columns / 2;
+}
+
+Dense dense(const Tensor& t) {
+  Dense out{t.is_contiguous() ? t : torch::stable::contiguous(t)};
+  out.data = out.tensor.const_data_ptr();
+  return out;
+}
+
+Dense matrix(Name name, const Tensor& t, ScalarType dtype) {
+  check_dtype(name, t, dtype);
+  check_matrix(name, t);
+  return dense(t);
+}
+
+Dense float_matrix(Name name, const Tensor& t) {
+  dtype_of(name, t);
+  check_matrix(name, t);
+  return dense(t);
+}
+
+Dense vector(Name name, const Tensor& t, ScalarType dtype, int64_t length) {
+  check_dtype(name, t, dtype);
+  if (t.numel() != length)
+    fail_shape(name.op, text(name) + " must have " + std::to_string(length) + " elements" + came(name, t));
+  return dense(t);
+}
+
+Dense vector(Name name, const MaybeTensor& t, ScalarType dtype, int64_t length) {
+  return t ? vector(name, *t, dtype, length) : Dense{};
+}
+
+Dense sized(Name name, const Tensor& t, ScalarType dtype, int64_t rows, int64_t columns) {
+  check_dtype(name, t, dtype);
+  if (t.dim() != 2 || t.size(0) != rows || t.size(1) != columns)
+    fail_shape(name.op, text(name) + " must be " + join(std::vector<int64_t>{rows, columns}) + came(name, t));
+  return dense(t);
+}
+
+Dense packed(Name name, const Tensor& t, int64_t bytes, int64_t n, int64_t k) {
+  check_dtype(name, t, ScalarType::Byte);
+  if (t.dim() != 1 || t.numel() != bytes)
+    fail_shape(name.op, text(name) + " must be the " + std::to_string(bytes) +
+                            " bytes that pack_* makes of N=" + std::to_string(n) + ", K=" + std::to_string(k) +
+                            came(name, t) + "; pack it anew, or pass the shape and group size it was packed with");
+  return dense(t);
+}
+
+void* in_place(Name name, const Tensor& t, const std::vector<int64_t>& shape) {
+  check_dtype(name, t, ScalarType::Float);
+  const auto sizes = t.sizes();
+  if (!t.is_contiguous() || std::vector<int64_t>(sizes.begin(), sizes.end()) != shape)
+    fail_shape(name.op, text(name) + " is written in place and must be " + join(shape) + ", contiguous" +
+                            came(name, t) + (t.is_contiguous() ? "" : " with strides " + join(t.strides())));
+  return t.mutable_data_ptr();
+}
+
+DType out_dtype_of(const char* op, ScalarType t, bool int32_too) {
+  if (t == ScalarType::Float) return DType::f32;
+  if (t == ScalarType::Half) return DType::f16;
+  if (t == ScalarType::BFloat16) return DType::bf16;
+  if (t == ScalarType::Int && int32_too) return DType::i32;
+  fail_unsupported(op, std::string("out_dtype must be float32, float16") +
+                           (int32_too ? ", bfloat16 or int32" : " or bfloat16") + "; got " + dtype_name(t));
+}
+
+void check_epilogue(const char* op, DType out, bool row_scale, bool col_scale, bool bias) {
+  const std::string got = std::string("; got row_scale: ") + (row_scale ? "given" : "None") +
+                          ", col_scale: " + (col_scale ? "given" : "None") + ", bias: " + (bias ? "given" : "None");
+  if (out == DType::i32 && (row_scale || col_scale || bias))
+    fail_shape(op, "out_dtype int32 gives the bare accumulators and takes no scales and no bias" + got);
+  if (out != DType::i32 && !(row_scale && col_scale))
+    fail_shape(op, "a floating out_dtype needs row_scale and col_scale" + got);
+}
+
+void check_positive(const char* op, const char* argument, int64_t value) {
+  if (value < 1) fail_shape(op, std::string(argument) + " must be at least 1; got " + std::to_string(value));
+}
+
+int64_t group_of(const char* op, int64_t group_size, int64_t k, bool any) {
+  if (group_size == -1 || group_size == k) return k;
+  const std::string got = "; got K=" + std::to_string(k) + ", group_size=" + std::to_string(group_size);
+  if (!any && group_size != 32 && group_size != 64 && group_size != 128)
+    fail_unsupported(op, "group_size must be 32, 64, 128, or -1 (one scale per channel)" + got);
+  if (group_size < 1 || k % group_size != 0)
+    fail_shape(op, "K must be a multiple of group_size" + got +
+                       "; use group_size=-1 (one scale per channel), or leave this layer out with ignore=");
+  return group_size;
+}
+
+int64_t group_of_scales(const char* op, int64_t k, int64_t groups) {
+  if (k % groups != 0)
+    fail_shape(op, "K must be a multiple of the number of groups; got K=" + std::to_string(k) + ", scales for " +
+                       std::to_string(groups) +
+                       " groups; use one scale per channel, or leave this layer out with ignore=");
+  return k / groups;
+}
+
+int64_t format_of(const char* op, const std::string& scheme) {
+  if (scheme == "int8") return 8;
+  if (scheme == "int4") return 4;
+  if (scheme == "fp8") return 0;
+  fail_unsupported(op, "scheme must be 'int8', 'int4' or 'fp8'; got '" + scheme + "'");
+}
+
+bool is_mse(const char* op, const std::string& observer) {
+  if (observer != "mse" && observer != "minmax")
+    fail_unsupported(op, "observer must be 'minmax' or 'mse'; got '" + observer + "'");
+  return observer == "mse";
+}
+
+void check_bits(const char* op, int64_t bits) {
+  if (bits != 8 && bits != 4) fail_unsupported(op, "bits must be 8 or 4; got " + std::to_string(bits));
+}
+
+void check_damping(const char* op, double damping) {
+  if (!(damping >= 0.0 && std::isfinite(damping)))
+    fail_shape(op, "damping must be finite and not negative; got " + std::to_string(damping) + "; 0.01 is usual");
+}
+
+void check_search(const char* op, int64_t grid, double maxshrink, double norm, int64_t patience) {
+  check_positive(op, "grid", grid);
+  check_positive(op, "patience", patience);
+  if (!(maxshrink > 0.0 && maxshrink < 1.0))
+    fail_shape(op, "maxshrink must lie between 0 and 1; got " + std::to_string(maxshrink));
+  if (!(norm > 0.0 && std::isfinite(norm)))
+    fail_shape(op, "norm must be positive and finite; got " + std::to_string(norm));
+}
+
+void check_strength(const char* op, double strength) {
+  if (!(strength >= 0.0 && strength <= 1.0))
+    fail_shape(op, "strength must lie in 0..1; got " + std::to_string(strength));
+}
+
+DType scale_dtype_of(const char* op, const std::string& name) {
+  if (name == "bf16") return DType::bf16;
+  if (name == "f16") return DType::f16;
+  if (name == "f32") return DType::f32;
+  fail_unsupported(op, "scale_dtype must be 'bf16', 'f16' or 'f32'; got '" + name + "'");
+}
+
+Int4Panel int4_panel(const char* op, int64_t n, int64_t k, int64_t group_size, const std::string& scale_dtype,
+                     bool zero_points) {
+  check_positive(op, "n", n);
+  check_positive(op, "k", k);
+  return {n, k, group_of(op, group_size, k, false), scale_dtype_of(op, scale_dtype), zero_points};
+}
+
+Tensor make(const Tensor& like, const std::vector<int64_t>& shape, ScalarType dtype) {
+  return torch::stable::new_empty(like, {shape.data(), shape.size()}, dtype);
+}
+
+void run_on_torch(OpId id, const void* op) {
+  Executor executor;
+  executor.parallel = torch_parallel;
+  executor.threads = static_cast<int>(torch::stable::get_num_threads());
+  const Status status = run(id, op, executor);
+  if (status.code == Code::ok) return;
+  const char* tag = status.code == Code::shape    ? "[pw:shape] "
+                    : status.code == Code::memory ? "[pw:memory] "
+                                                  : "[pw:unsupported] ";
+  throw std::runtime_error(std::string(tag) + status.message);
+}
+
+}  // namespace pennyweight::torch_ops

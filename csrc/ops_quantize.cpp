@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+// ops_quantize.cpp: per-token quantization as torch operators on the CPU.
+#include <tuple>
+
+#include "checks.h"
+#include "pennyweight/quantize.h"
+
+namespace pennyweight::torch_ops {
+namespace {
+
+constexpr auto kFloat = ScalarType::Float;
+
+template <class Op>
+std::tuple<Tensor, Tensor> quantize_per_token(const char* name, ScalarType codes_dtype, const Tensor& x,
+                                              const MaybeTensor& smooth) {
+  const Rows rows = float_rows({name, "x"}, x);
+  const Dense divisor = vector({name, "smooth"}, smooth, kFloat, rows.columns);
+  Tensor codes = make(x, rows.shape(rows.columns), codes_dtype), scale = make(x, rows.shape(1), kFloat);
+  Op op{};
+  op.x = rows.data;
+  op.smooth = divisor.as<float>();
+  op.codes = data(codes);
+  op.scale = data<float>(scale);
+  op.m = rows.rows;
+  op.k = rows.columns;
+  op.x_stride = rows.stride;
+  op.x_dtype = rows.dtype;
+  if (op.m > 0) run_on_torch(op);
+  return {codes, scale};
+}
+
+template <class Op>
+std::tuple<Tensor, Tensor, Tensor> rms_norm_quantize(const char* name, ScalarType codes_dtype, const Tensor& x,
+                                                     const Tensor& weight, double eps, const MaybeTensor& residual) {
+  const Rows rows = float_rows({name, "x"}, x);
+  const Dense gain = vector({name, "weight"}, weight, scalar_type_of(rows.dtype), rows.columns);
+  Op op{};
+  Tensor codes = make(x, rows.shape(rows.columns), codes_dtype), scale = make(x, rows.shape(1), kFloat);
+  Tensor hidden = make(x, residual ? rows.shape(rows.columns) : std::vector<int64_t>{0}, scalar_type_of(rows.dtype));
+  std::optional<Rows> added;
+  if (residual) {
+    added = same_rows({name, "residual"}, *residual, rows);
+    op.residual = added->data;
+    op.residual_stride = added->stride;
+    op.hidden = data(hidden);
+  }
+  op.x = rows.data;
+  op.weight = gain.data;
+  op.codes = data(codes);
+  op.scale = data<float>(scale);
+  op.m = rows.rows;
+  op.k = rows.columns;
+  op.x_stride = rows.stride;
+  op.eps = eps;
+  op.x_dtype = rows.dtype;
+  if (op.m > 0) run_on_torch(op);
+  return {codes, scale, hidden};
+}
+
+template <class Op>
+std::tuple<Tensor, Tensor> silu_mul_quantize(const char* name, ScalarType codes_dtype, const Tensor& gate_up) {
+  const Rows rows = float_rows({name, "gate_up"}, gate_up);
+  const int64_t k = half_of({name, "gate_up"}, rows);
+  Tensor codes = make(gate_up, rows.shape(k), codes_dtype), scale = make(gate_up, rows.shape(1), kFloat);
+  Op op{};
+  op.gate_up = rows.data;
+  op.codes = data(codes);
+  op.scale = data<float>(scale);
+  op.m = rows.rows;
+  op.k = k;
+  op.x_stride = rows.stride;
+  op.x_dtype = rows.dtype;
+  if (op.m > 0) run_on_torch(op);
+  return {codes, scale};
+}
+
+auto quantize_per_token_int8(const Tensor& x, const MaybeTensor& smooth) {
+  return quantize_per_token<QuantizePerTokenInt8>("quantize_per_token_int8", ScalarType::Char, x, smooth);
+}
+auto quantize_per_token_fp8(const Tensor& x, const MaybeTensor& smooth) {
+  return quantize_per_token<QuantizePerTokenFp8>("quantize_per_token_fp8", ScalarType::Byte, x, smooth);
+}
+auto rms_norm_quantize_int8(const Tensor& x, const Tensor& weight, double eps, const MaybeTensor& residual) {
+  return rms_norm_quantize<RmsNormQuantizeInt8>("rms_norm_quantize_int8", ScalarType::Char, x, weight, eps, residual);
+}
+auto rms_norm_quantize_fp8(const Tensor& x, const Tensor& weight, double eps, const MaybeTensor& residual) {
+  return rms_norm_quantize<RmsNormQuantizeFp8>("rms_norm_quantize_fp8", ScalarType::Byte, x, weight, eps, residual);
+}
+auto silu_mul_quantize_int8(const Tensor& gate_up) {
+  return silu_mul_quantize<SiluMulQuantizeInt8>("silu_mul_quantize_int8", ScalarType::Char, gate_up);
+}
+auto silu_mul_quantize_fp8(const Tensor& gate_up) {
+  return silu_mul_quantize<SiluMulQuantizeFp8>("silu_mul_quantize_fp8", ScalarType::Byte, gate_up);
+}
+
+}  // namespace
+}  // namespace pennyweight::torch_ops
+
+STABLE_TORCH_LIBRARY_IMPL(pennyweight, CPU, m) {
+  using namespace pennyweight::torch_ops;
+  m.impl("quantize_per_token_int8", TORCH_BOX(&quantize_per_token_int8));
+  m.impl("quantize_per_token_fp8", TORCH_BOX(&quantize_per_token_fp8));
+  m.impl("rms_norm_quantize_int8", TORCH_BOX(&rms_norm_quantize_int8));
+  m.impl("rms_norm_quantize_fp8", TORCH_BOX(&rms_norm_quantize_fp8));
+  m.impl("silu_mul_quantize_int8", TORCH_BOX(&silu_mul_quantize_int8));
+  m.impl("silu_mul_quantize_fp8", TORCH_BOX(&silu_mul_quantize_fp8));
+}

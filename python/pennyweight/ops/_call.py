@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The way into C++: loads the operator library, calls an operator, raises its errors as ours."""
+
+import importlib.util
+from typing import Any
+
+import torch
+
+from pennyweight.errors import ShapeError, UnsupportedError
+
+_TAGS: dict[str, type[Exception]] = {
+    "[pw:shape] ": ShapeError,
+    "[pw:unsupported] ": UnsupportedError,
+    "[pw:memory] ": MemoryError,
+}
+
+
+def _load() -> Any:
+    spec = importlib.util.find_spec(
+        "pennyweight._ops"
+    )  # in place, in a wheel, or where an editable install says
+    if spec is None or spec.origin is None:
+        raise ImportError(
+            "pennyweight: its operator library _ops.so is missing; build it with `pip install .`"
+        )
+    torch.ops.load_library(spec.origin)
+    return torch.ops.pennyweight
+
+
+_ops = _load()
+
+
+def translated(error: Exception) -> Exception:
+    """An error of a torch operator as the class its tag names; without a tag, as it came."""
+    text = str(error)
+    for tag, kind in _TAGS.items():
+        if tag in text:
+            return kind(text.split(tag, 1)[1].split("\nException raised from", 1)[0])
+    if isinstance(error, NotImplementedError):  # torch's dispatcher: nothing is registered for the device
+        return UnsupportedError(text.split("\n", 1)[0])
+    return error
+
+
+def call(name: str, *args: Any) -> Any:
+    """Calls ``torch.ops.pennyweight.<name>``."""
+    try:
+        return getattr(_ops, name)(*args)
+    except RuntimeError as error:
+        raise translated(error) from None
