@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The kernel library on plain buffers (csrc/module.cpp): run any op and implementation on NumPy arrays, one thread.
+"""The kernel library on plain buffers (csrc/module.cpp): run any op and implementation on NumPy, one thread.
 
-An op's arguments are those of its struct in kernels/include/pennyweight: buffers (or None), ints, floats, and dtypes by
-name ("f32", "f16", "bf16", "i8", "u8", "i32"). Errors: ValueError (rule broken, unknown name), TypeError, MemoryError.
+An op's arguments are those of its struct in kernels/include/pennyweight: buffers (or None), ints, floats, and
+dtypes by name ("f32", "f16", "bf16", "i8", "u8", "i32"). Errors: ValueError (rule broken, unknown name),
+TypeError, MemoryError.
 """
 
 from collections.abc import Mapping
@@ -55,4 +56,4 @@ def features() -> dict[str, bool | int]:
     """What the processor can do, and its cache sizes in bytes."""
 
 def cuda() -> Cuda:
-    """CUDA: whether it was built in, runtime, architectures (CMake's words), and the driver or why there is none."""
+    """Whether CUDA was built in, runtime, architectures (CMake's words), the driver or why there is none."""

@@ -69,7 +69,7 @@ def __dir__() -> list[str]:
 
 
 class _Package(ModuleType):
-    """Importing a submodule sets it as an attribute here; it must not hide the public function of the same name."""
+    """Importing a submodule sets it as an attribute here; it must not hide a function of the same name."""
 
     def __setattr__(self, name: str, value: object) -> None:
         if isinstance(value, ModuleType) and _LAZY.get(name, (name, None))[1] is not None:

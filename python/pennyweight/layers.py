@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Quantized linear layers: drop-ins for ``nn.Linear`` whose state dict is a compressed-tensors checkpoint's.
 
-A layer holds one copy of its weight, packed for the kernels in a uint8 buffer, and its scales in float32 (8-bit codes)
-or inside the packed weight (4-bit codes). Neither follows ``.to(dtype)`` or ``.half()``; the bias does.
+A layer holds one copy of its weight, packed for the kernels in a uint8 buffer, and its scales in float32
+(8-bit codes) or inside the packed weight (4-bit codes). Neither follows ``.to(dtype)`` or ``.half()``; the bias does.
 ``state_dict()`` unpacks to the checkpoint's layout, ``load_state_dict()`` takes that and packs it:
 
     W8A8-FP    weight float8_e4m3fn (N, K), weight_scale (N, 1)
@@ -152,7 +152,7 @@ class QuantizedLinear(nn.Module):
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> "QuantizedLinear":
         """Codes and scales move between devices, and keep their dtypes and values."""
         before = dict(self._buffers)
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         for name, old in before.items():
             new = self._buffers[name]
             if old is not None and new is not None and new.dtype != old.dtype:
@@ -278,8 +278,8 @@ class LinearW4A16(QuantizedLinear):
         if self.in_features % self.group_size:
             raise ShapeError(
                 f"{self.scheme}: K must be a multiple of group_size; got K={self.in_features}, "
-                f"group_size={self.group_size}; use group_size=-1 (one scale per channel), or leave this layer out "
-                "with ignore="
+                f"group_size={self.group_size}; use group_size=-1 (one scale per channel), "
+                "or leave this layer out with ignore="
             )
         return self.in_features // self.group_size
 

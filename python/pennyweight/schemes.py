@@ -20,7 +20,7 @@ class Scheme:
         bits: Of a stored code.
         group_size: Consecutive weights along K that share a scale; -1: the whole output channel.
         symmetric: Whether zero is at code 0; otherwise each group has a zero point (4-bit weights only).
-        activation: Element type that activations are quantized to, per token and at run time; None: they stay as they are.
+        activation: Element type that activations are quantized to, per token at run time; None: left alone.
 
     Raises:
         UnsupportedError: no kernel stores such weights.
@@ -41,11 +41,11 @@ class Scheme:
         if self.weight != "int4" and (self.group_size != -1 or not self.symmetric):
             raise UnsupportedError(
                 f"{self.name}: 8-bit weights have one scale per channel and no zero points; "
-                f"got group_size={self.group_size}, symmetric={self.symmetric}; use group_size=-1, symmetric=True"
+                f"got group_size={self.group_size}, symmetric={self.symmetric}; use -1 and True"
             )
         if self.group_size not in _GROUPS:
             raise UnsupportedError(
-                f"{self.name}: group_size must be 32, 64, 128, or -1 (one scale per channel); got {self.group_size}"
+                f"{self.name}: group_size must be 32, 64, 128 or -1 (the channel); got {self.group_size}"
             )
 
 

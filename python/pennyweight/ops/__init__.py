@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The operators as typed Python functions; the same ones are in ``torch.ops.pennyweight``.
 
-All are functional except where "in place" is said, run on torch's threads, give the same bits for any number of
-them, and can be traced by ``torch.compile``. Letters: M tokens, N outputs, K inputs, G elements of K that share a scale.
-"Any float" means float32, float16 or bfloat16; FP8 codes (E4M3) travel as uint8.
+All are functional except where "in place" is said, run on torch's threads, give the same bits for any number
+of them, and can be traced by ``torch.compile``. Letters: M tokens, N outputs, K inputs, G elements of K that
+share a scale. "Any float" means float32, float16 or bfloat16; FP8 codes (E4M3) travel as uint8.
 
 Raises (all of them):
     ShapeError: a shape, dtype, size or device does not fit the others.

@@ -20,10 +20,8 @@ def _load() -> Any:
         "pennyweight._ops"
     )  # in place, in a wheel, or where an editable install says
     if spec is None or spec.origin is None:
-        raise ImportError(
-            "pennyweight: its operator library _ops.so is missing; build it with `pip install .`"
-        )
-    torch.ops.load_library(spec.origin)
+        raise ImportError("pennyweight: its library _ops.so is missing; build it with `pip install .`")
+    torch.ops.load_library(spec.origin)  # type: ignore[no-untyped-call]
     return torch.ops.pennyweight
 
 

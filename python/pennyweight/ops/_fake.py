@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Shapes and dtypes of every operator's outputs, for tracing, fake tensors and the meta device. No arithmetic."""
+"""Shapes and dtypes of every operator's outputs, for tracing, fake tensors and the meta device."""
 
 from collections.abc import Callable
 from typing import Any
@@ -104,6 +104,11 @@ def _unpack_int4(
 
 def _dequantize_int4(weight: Tensor, n: int, k: int, *_: Any) -> Tensor:
     return weight.new_empty((n, k), dtype=torch.float32)
+
+
+def _pack_nibbles(codes: Tensor) -> Tensor:
+    rows, columns = codes.shape
+    return codes.new_empty((rows, (columns + 7) // 8), dtype=torch.int32)
 
 
 def _gptq(weight: Tensor, *_: Any) -> tuple[Tensor, Tensor]:

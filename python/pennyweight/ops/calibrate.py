@@ -39,8 +39,9 @@ def gptq_quantize(
         damping: Times the mean of the Hessian's diagonal, added to it; raised tenfold while factoring fails.
         act_order: Visit columns in order of falling diagonal ("static": groups stay where they are).
     Returns:
-        codes int8 (N, K); stats float64 (5,): damping used (below 0: the Hessian was never positive definite and the
-        codes are those of rounding to nearest), dead columns, Σ (w-q)H(w-q)ᵀ, Σ wHwᵀ, Σ (w-q)² / Σ w².
+        codes int8 (N, K); stats float64 (5,): damping used (below 0: the Hessian was never positive definite
+        and the codes are those of rounding to nearest), dead columns, Σ (w-q)H(w-q)ᵀ, Σ wHwᵀ,
+        Σ (w-q)² / Σ w².
     """
     args = (weight, hessian, scale, bits, group_size, damping, act_order)
     return call("gptq_quantize", *args)

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Quantized linear layers, y = x · dequantize(weight)ᵀ + bias, and their GEMMs on codes that are already there.
+"""Quantized linear layers, y = x · dequantize(weight)ᵀ + bias, and their GEMMs on codes already there.
 
-INT8 sums exactly in int32, everything else in float32; scales and bias follow in float32, with one rounding at the end.
+INT8 sums exactly in int32, everything else in float32; scales and bias follow in float32, with one rounding
+at the end.
 """
 
 import torch
@@ -45,7 +46,7 @@ def gemm_w8a8_fp8(
     out_dtype: torch.dtype,
     fast_accum: bool = True,
 ) -> Tensor:
-    """Multiply FP8 codes by a packed FP8 weight: as ``gemm_w8a8_int8``, codes uint8, any float as ``out_dtype``.
+    """Multiply FP8 codes by a packed FP8 weight: as ``gemm_w8a8_int8``, with codes uint8 and no int32.
 
     ``fast_accum`` lets tensor cores sum in their shorter accumulator; a CPU always sums in float32.
     """
@@ -56,7 +57,7 @@ def gemm_w8a8_fp8(
 def linear_w8a8_int8(
     x: Tensor, weight: Tensor, col_scale: Tensor, bias: Tensor | None = None, smooth: Tensor | None = None
 ) -> Tensor:
-    """Quantize x per token to INT8 and multiply: the same bits as ``quantize_per_token_int8`` and ``gemm_w8a8_int8``.
+    """Quantize x per token to INT8 and multiply: ``quantize_per_token_int8``, ``gemm_w8a8_int8`` in one call.
 
     Args:
         x: (..., K), any float; rows may be strided.
@@ -78,7 +79,10 @@ def linear_w8a8_fp8(
     smooth: Tensor | None = None,
     fast_accum: bool = True,
 ) -> Tensor:
-    """As ``linear_w8a8_int8``, with FP8 codes and a weight from ``pack_fp8``; ``fast_accum`` as in ``gemm_w8a8_fp8``."""
+    """As ``linear_w8a8_int8``, with FP8 codes and a weight from ``pack_fp8``.
+
+    ``fast_accum`` as in ``gemm_w8a8_fp8``.
+    """
     return call("linear_w8a8_fp8", x, weight, col_scale, bias, smooth, fast_accum)
 
 

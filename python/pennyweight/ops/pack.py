@@ -68,7 +68,7 @@ def dequantize_int4(
 
 
 def pack_nibbles(codes: Tensor) -> Tensor:
-    """The checkpoint's 4-bit words: int8 (R, C) in -8..7 → int32 (R, ceil(C / 8)), eight q + 8 each, low nibble first."""
+    """The checkpoint's 4-bit words: int8 (R, C) in -8..7 → int32 (R, ceil(C / 8)), low nibble first."""
     return call("pack_nibbles", codes)
 
 

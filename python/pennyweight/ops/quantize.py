@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Per-token quantization of activations, alone and fused with what produces them.
 
-A token's scale is amax / 127 (INT8) or amax / 448 (FP8), by true division; codes are v / scale, rounded half to even.
-A row of zeros has scale 0 and codes 0; NaN or Inf in a row make its scale NaN, so that its outputs are NaN.
+A token's scale is amax / 127 (INT8) or amax / 448 (FP8), by true division; codes are v / scale, rounded half
+to even. A row of zeros has scale 0 and codes 0; NaN or Inf in a row make its scale NaN, so that its outputs are NaN.
 """
 
 from torch import Tensor
@@ -38,7 +38,8 @@ def rms_norm_quantize_int8(
         eps: Added to the mean of squares.
         residual: Shape and dtype of ``x``.
     Returns:
-        codes int8 (..., K), scale float32 (..., 1), and hidden = x + residual (..., K); without residual 0 elements.
+        codes int8 (..., K), scale float32 (..., 1), and hidden = x + residual (..., K); without residual
+        hidden has 0 elements.
     """
     return call("rms_norm_quantize_int8", x, weight, eps, residual)
 
