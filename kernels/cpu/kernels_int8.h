@@ -13,6 +13,7 @@ void silu_mul_quantize_int8(const SiluMulQuantizeInt8& op, const Executor& execu
 void silu_mul_quantize_fp8(const SiluMulQuantizeFp8& op, const Executor& executor);
 void gemm_w8a8_int8(const GemmW8A8Int8& op, const Executor& executor);
 void linear_w8a8_int8(const LinearW8A8Int8& op, const Executor& executor);
+void linear_w4a8_int8(const LinearW4A8Int8& op, const Executor& executor);
 }  // namespace pennyweight::cpu::avx2
 namespace pennyweight::cpu::avx512vnni {
 void quantize_per_token_int8(const QuantizePerTokenInt8& op, const Executor& executor);
@@ -23,4 +24,5 @@ void silu_mul_quantize_int8(const SiluMulQuantizeInt8& op, const Executor& execu
 void silu_mul_quantize_fp8(const SiluMulQuantizeFp8& op, const Executor& executor);
 void gemm_w8a8_int8(const GemmW8A8Int8& op, const Executor& executor);
 void linear_w8a8_int8(const LinearW8A8Int8& op, const Executor& executor);
+void linear_w4a8_int8(const LinearW4A8Int8& op, const Executor& executor);
 }  // namespace pennyweight::cpu::avx512vnni

@@ -37,7 +37,10 @@ const Implementation linear_w4a16[] = {
     {"avx2", needs_avx2, erased<LinearW4A16, linear_w4a16_avx2>},
     {"reference", always, erased<LinearW4A16, reference::linear_w4a16>}};
 const Field linear_w4a8_int8_fields[] = {PW_FIELD(LinearW4A8Int8, x, input), PW_FIELD(LinearW4A8Int8, smooth, input), PW_FIELD(LinearW4A8Int8, weight, input), PW_FIELD(LinearW4A8Int8, bias, input), PW_FIELD(LinearW4A8Int8, y, output), PW_FIELD(LinearW4A8Int8, m, integer), PW_FIELD(LinearW4A8Int8, n, integer), PW_FIELD(LinearW4A8Int8, k, integer), PW_FIELD(LinearW4A8Int8, x_stride, integer), PW_FIELD(LinearW4A8Int8, y_stride, integer), PW_FIELD(LinearW4A8Int8, group_size, integer), PW_FIELD(LinearW4A8Int8, zero_points, integer), PW_FIELD(LinearW4A8Int8, x_dtype, dtype), PW_FIELD(LinearW4A8Int8, scale_dtype, dtype)};
-const Implementation linear_w4a8_int8[] = {{"reference", always, erased<LinearW4A8Int8, reference::linear_w4a8_int8>}};
+const Implementation linear_w4a8_int8[] = {
+    {"avx512vnni", needs_avx512vnni, erased<LinearW4A8Int8, avx512vnni::linear_w4a8_int8>},
+    {"avx2", needs_avx2, erased<LinearW4A8Int8, avx2::linear_w4a8_int8>},
+    {"reference", always, erased<LinearW4A8Int8, reference::linear_w4a8_int8>}};
 
 const OpInfo table[] = {
     make_info<GemmW8A8Int8>("gemm_w8a8_int8", gemm_w8a8_int8_fields, gemm_w8a8_int8),

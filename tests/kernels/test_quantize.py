@@ -33,7 +33,7 @@ def awkward_rows(rng: np.random.Generator, m: int, k: int) -> Array:
 
 
 def compare(op: str, implementation: str, args: dict[str, Any], outputs: dict[str, Array]) -> None:
-    """Run both sides into copies of ``outputs`` full of a marker, which must survive where nothing is written."""
+    """Run both sides into copies of ``outputs`` full of a marker; what is not written must keep it."""
     sides = []
     for name in ("reference", implementation):
         side = {key: np.full_like(value, 0x55) for key, value in outputs.items()}

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+// linear_w4a8_int8_avx512vnni.cpp: the tile of linear_w4a8_int8.h on vpdpbusd: up to 6 rows by 64 outputs.
+//
+// Nibbles (0 .. 15) are the unsigned operand. 24 accumulators + 4 decoded weights + 1 broadcast + 1 mask of 32
+// registers; a step's 8 k are two rounds of 4 decoded registers, the second one loaded again from L1, because keeping
+// it would cost the registers of a row. Everything in the loop is asm volatile: GCC 12 otherwise merges the loads,
+// keeps all eight registers and spills accumulators.
+#include "kernels_int8.h"
+#include "linear_w4a8_int8.h"
+
+namespace pennyweight::cpu::avx512vnni {
+namespace {
+
+// One group's int32 sums.
+template <int rows, int lines>
+inline __attribute__((always_inline)) void multiply_group(const int32_t* x, const uint8_t* w, int64_t steps,
+                                                          const char* prefetch, __m512i (&acc)[rows][4]) {
+  const __m512i mask = _mm512_set1_epi8(0x0f);
+  for (const uint8_t* end = w + steps * kStepBytes; w != end; w += kStepBytes, x += 2 * rows) {
+#pragma GCC unroll 4
+    for (int i = 0; i < lines; ++i) _mm_prefetch(prefetch + 64 * i, lines < 4 ? _MM_HINT_T1 : _MM_HINT_T0);
+    prefetch += 64 * lines;
+#pragma GCC unroll 2
+    for (int half = 0; half < 2; ++half) {
+      __m512i weight[4];
+#pragma GCC unroll 4
+      for (int j = 0; j < 4; ++j) {
+        const __m512i* from = reinterpret_cast<const __m512i*>(w + 64 * j);
+        if (half == 0) {
+          asm volatile("vpandd %1, %2, %0" : "=v"(weight[j]) : "m"(*from), "v"(mask));
+        } else {
+          asm volatile("vpsrlw $4, %1, %0" : "=v"(weight[j]) : "m"(*from));
+          asm volatile("vpandd %1, %0, %0" : "+v"(weight[j]) : "v"(mask));
+        }
+      }
+#pragma GCC unroll 6
+      for (int r = 0; r < rows; ++r) {
+        __m512i token;
+        asm volatile("vpbroadcastd %1, %0" : "=v"(token) : "m"(x[half * rows + r]));
+#pragma GCC unroll 4
+        for (int j = 0; j < 4; ++j) asm volatile("vpdpbusd %2, %1, %0" : "+v"(acc[r][j]) : "v"(weight[j]), "v"(token));
+      }
+    }
+  }
+}
+
+template <int rows, int lines>
+void tile(const TileArgs& args) {
+  const Int4Panel& panel = *args.panel;
+  const uint8_t* group = args.weight;
+  const int32_t* x = args.rows;
+  const char* prefetch = args.prefetch;
+  for (int64_t g = 0; g < args.groups; ++g) {
+    __m512i acc[rows][4];
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; ++j) {
+      __m512i offset = _mm512_set1_epi32(8);
+      if (panel.zero_points) {
+        const __m128i* zeros = reinterpret_cast<const __m128i*>(group + panel.zero_offset()) + j;
+        offset = _mm512_add_epi32(offset, _mm512_cvtepi8_epi32(_mm_loadu_si128(zeros)));
+      }
+#pragma GCC unroll 6
+      for (int r = 0; r < rows; ++r)
+        acc[r][j] = _mm512_mullo_epi32(offset, _mm512_set1_epi32(args.minus_sum[r * args.sum_stride + g]));
+    }
+    multiply_group<rows, lines>(x, group, panel.steps(), prefetch, acc);
+    F32x16 scale[4];
+    group_scales(args, group, scale);
+#pragma GCC unroll 6
+    for (int r = 0; r < rows; ++r)
+#pragma GCC unroll 4
+      for (int j = 0; j < 4; ++j) {
+        float* total = args.total + r * kPanel + 16 * j;
+        store_f32(total, fma(to_float({acc[r][j]}), scale[j], load_f32(total)));
+      }
+    if (lines == 4) prefetch_tail(args, prefetch);
+    prefetch += args.prefetch_group;
+    group += panel.group_bytes();
+    x += 2 * panel.steps() * rows;
+  }
+}
+
+template <int rows>
+void tile_of(const TileArgs& args) {
+  switch (args.lines) {
+    case 0:
+      return tile<rows, 0>(args);
+    case 1:
+      return tile<rows, 1>(args);
+    case 2:
+      return tile<rows, 2>(args);
+    default:
+      return tile<rows, 4>(args);
+  }
+}
+
+struct Kernel {
+  static constexpr int kRows = 6;
+  static float quantize_row(const ActivationRow& row, int8_t* codes) { return quantize_row_int8(row, codes); }
+  static void tile(int rows, const TileArgs& args) {
+    static constexpr void (*tiles[])(const TileArgs&) = {tile_of<1>, tile_of<2>, tile_of<3>,
+                                                         tile_of<4>, tile_of<5>, tile_of<6>};
+    tiles[rows - 1](args);
+  }
+};
+
+}  // namespace
+
+void linear_w4a8_int8(const LinearW4A8Int8& op, const Executor& executor) { multiply<Kernel>(op, executor); }
+
+}  // namespace pennyweight::cpu::avx512vnni
