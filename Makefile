@@ -50,7 +50,7 @@ format: $(VENV)/.built  ## rewrite files as lint wants them
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(CXX_FILES)
 
-bench: $(VENV)/.built  ## measure the linear layers against torch, about 10 minutes
+bench: $(VENV)/.built  ## measure the linear layers against torch, some minutes
 	$(BIN)/python benchmarks/bench_linear.py $(ARGS)
 
 clean:  ## remove what was built, the environment included

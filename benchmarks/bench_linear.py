@@ -14,6 +14,7 @@ import datetime
 import json
 import math
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -94,8 +95,10 @@ def run_case(layers: dict[str, Layer], options: argparse.Namespace, m: int, rows
         names = implementations(op, options.impl) if op in OPS else ["torch"]
         for name in names:
             side = forced(layer, x, name) if op in OPS else Side(name, lambda layer=layer: layer.call(x))
+            begin = time.perf_counter()
             share = check(op, name, layer, x, side.call(), rows)
-            side.call()
+            if time.perf_counter() - begin < options.seconds:
+                side.call()
             sides.append((op, side, share))
     alternate([s for _, s, _ in sides], lambda: evict(x), options.rounds, options.seconds)
     _C.force(None)
@@ -111,8 +114,9 @@ def row(op: str, side: Side, share: float, layer: Layer, m: int) -> Row:
 
 
 def finish(rows: list[Row], n: int, limits: roofline.Limits) -> None:
-    """Add rates, shares of limits and the ratio to torch's bfloat16 to the rows of one case."""
-    base = next((r["median_us"] for r in rows if r.get("peer") == "bf16"), math.nan)
+    """Add rates, shares of limits and the ratios to torch's bfloat16 and to the plain loops to one case's rows."""
+    base = next((r["median_us"] for r in rows if r.get("peer") == "bf16"), None)
+    loops = {r["op"]: r["median_us"] for r in rows if r.get("impl") == "reference"}
     for r in rows:
         seconds = r["median_us"] / 1e6
         peak = limits.compute(r["op"])
@@ -120,31 +124,42 @@ def finish(rows: list[Row], n: int, limits: roofline.Limits) -> None:
         r["gb_per_s"] = r["bytes"] / seconds / 1e9
         r["bandwidth_share"] = r["bytes"] / seconds / limits.read
         r["gop_per_s"] = 2 * r["M"] * n * r["K"] / seconds / 1e9
-        r["peak_share"] = r["gop_per_s"] * 1e9 / peak if peak else math.nan
-        r["vs_bf16"] = base / r["median_us"]
+        r["peak_share"] = r["gop_per_s"] * 1e9 / peak if peak else None
+        r["vs_bf16"] = base / r["median_us"] if base else None
+        r["vs_reference"] = loops[r["op"]] / r["median_us"] if r["op"] in loops else None
 
 
 def line(r: Row) -> str:
     """Format one row under HEAD."""
     name = r.get("impl") or "peer:" + r["peer"]
+    peak = "-" if r["peak_share"] is None else f"{r['peak_share']:.0%}"
+    ratio = "-" if r["vs_bf16"] is None else f"{r['vs_bf16']:.2f}x"
     return (
         f"{r['op']:<18}{name:<12}{r['M']:>5}{r['N']:>7}{r['K']:>7}{r['G'] or '-':>5}{r['median_us']:>11.1f}"
         f"{r['spread']:>6.0%}{r['gb_per_s']:>8.1f}{r['bandwidth_share']:>6.0%}{r['gop_per_s']:>8.0f}"
-        f"{r['peak_share']:>7.0%}{r['vs_bf16']:>8.2f}x{r['error']:>11.3f}"
+        f"{peak:>7}{ratio:>9}{r['error']:>11.3f}"
+    )
+
+
+def mean(rows: list[Row], ratio: str) -> str:
+    """Sum up a ratio over the shapes: geometric mean and the slowest one."""
+    if any(r[ratio] is None for r in rows):
+        return ""
+    value = math.exp(sum(math.log(r[ratio]) for r in rows) / len(rows))
+    worst = min(rows, key=lambda r: r[ratio])
+    return (
+        f"  {ratio.replace('_', ' ')} {value:.2f}x (slowest {worst['N']}x{worst['K']}: {worst[ratio]:.2f}x)"
     )
 
 
 def means(rows: list[Row]) -> list[str]:
-    """Sum up: per op, implementation and M, the geometric mean over shapes and the slowest shape."""
+    """Sum up per op, implementation and M."""
     out = []
-    for key in dict.fromkeys((r["op"], r["impl"], r["M"]) for r in rows if "impl" in r):
-        of = [r for r in rows if "impl" in r and (r["op"], r["impl"], r["M"]) == key]
-        ratios = [r["vs_bf16"] for r in of]
-        if not any(math.isnan(v) for v in ratios):
-            mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
-            worst = min(of, key=lambda r: r["vs_bf16"])
-            out.append(f"geomean over {len(of)} shapes: {key[0]} {key[1]} M={key[2]}: {mean:.2f}x bf16; "
-                       f"slowest {worst['N']}x{worst['K']}: {worst['vs_bf16']:.2f}x")  # fmt: skip
+    for op, impl, m in dict.fromkeys((r["op"], r["impl"], r["M"]) for r in rows if "impl" in r):
+        of = [r for r in rows if (r["op"], r.get("impl"), r["M"]) == (op, impl, m)]
+        out.append(
+            f"geomean over {len(of)} shapes: {op} {impl} M={m}:{mean(of, 'vs_bf16')}{mean(of, 'vs_reference')}"
+        )
     return out
 
 

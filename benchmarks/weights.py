@@ -91,8 +91,9 @@ def _activations(x: Tensor, form: str | None) -> Tensor:
 def error_over_bound(layer: Layer, x: Tensor, y: Tensor, rows: Tensor) -> float:
     """Compare a result with the plain sum in float64, on sampled outputs.
 
-    The bound: one rounding to bfloat16 at the end, one of each product (a kernel may round weight · scale to x's
-    dtype) unless the codes are multiplied as they are, and a float32 sum of K terms in any order.
+    The bound: one rounding to bfloat16 at the end, three in float32 before it, and what the sum rounds: of integers
+    nothing, of their groups K / G additions, of FP8 codes K additions in any order; and where x is not quantized one
+    more rounding of each term to bfloat16, since a kernel may round weight · scale to x's dtype.
 
     Returns:
         The largest error as a share of its bound: at most 1 for a right kernel, NaN or more for a wrong one.
@@ -100,7 +101,9 @@ def error_over_bound(layer: Layer, x: Tensor, y: Tensor, rows: Tensor) -> float:
     activations = _activations(x, layer.activation)
     exact = activations @ layer.weight.T  # (M, S)
     magnitude = activations.abs() @ layer.weight.abs().T
-    per_term = x.shape[1] * U_F32 + (0.0 if layer.activation else U_BF16)
-    bound = per_term * magnitude + U_BF16 * exact.abs() * (1 + 1e-3) + 1e-30
+    k = x.shape[1]
+    additions = k if layer.activation != "int8" else (k // layer.group if layer.group else 0)
+    per_term = additions * U_F32 + (0.0 if layer.activation else U_BF16)
+    bound = per_term * magnitude + (U_BF16 + 4 * U_F32) * exact.abs() + 1e-30
     share = (y[:, rows].double() - exact).abs() / bound
     return float("nan") if bool(share.isnan().any()) else float(share.max())
