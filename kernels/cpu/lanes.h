@@ -64,7 +64,32 @@ static inline Lanes load_f16(const uint16_t* p) {
 }
 #endif
 
+// The same register as whole numbers; arithmetic, shifts and comparisons by GCC's vector types.
+typedef int32_t Bits __attribute__((vector_size(kLanes * 4)));
+typedef int8_t Bytes __attribute__((vector_size(kLanes)));
+
 static inline Lanes none() { return all(0.0f); }
+static inline Lanes magnitude(Lanes v) { return (Lanes)((Bits)v & 0x7fffffff); }
+static inline Lanes as_floats(Bits v) { return (Lanes) __builtin_convertvector(v, Lanes); }
+static inline Bits as_whole(Lanes v) { return __builtin_convertvector(v, Bits); }
+static inline void store_bytes(void* p, Bits v) {
+  const Bytes bytes = __builtin_convertvector(v, Bytes);
+  __builtin_memcpy(p, &bytes, kLanes);
+}
+// The sum and the largest of the lanes, pairwise.
+static inline float sum_of(Lanes v) {
+  float lane[kLanes];
+  store(lane, v);
+  for (int width = kLanes / 2; width > 0; width /= 2)
+    for (int i = 0; i < width; ++i) lane[i] += lane[i + width];
+  return lane[0];
+}
+static inline float largest_of(Lanes v) {
+  float lane[kLanes];
+  store(lane, v);
+  for (int i = 1; i < kLanes; ++i) lane[0] = lane[i] > lane[0] ? lane[i] : lane[0];
+  return lane[0];
+}
 // kLanes elements of type T from element i on, as float32.
 template <DType T>
 static inline Lanes load_as(const void* p, int64_t i) {
