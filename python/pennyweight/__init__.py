@@ -22,6 +22,7 @@ from pennyweight.errors import (
 if TYPE_CHECKING:
     from pennyweight import ops
     from pennyweight._C import version as __version__
+    from pennyweight.checkpoint import accelerate, load, save
     from pennyweight.layers import LinearW4A16, LinearW8A8FP, LinearW8A8INT, QuantizedLinear
     from pennyweight.schemes import Scheme, scheme
 
@@ -33,7 +34,10 @@ _LAZY: dict[str, tuple[str, str | None]] = {
     "QuantizedLinear": ("layers", "QuantizedLinear"),
     "Scheme": ("schemes", "Scheme"),
     "__version__": ("_C", "version"),
+    "accelerate": ("checkpoint", "accelerate"),
+    "load": ("checkpoint", "load"),
     "ops": ("ops", None),
+    "save": ("checkpoint", "save"),
     "scheme": ("schemes", "scheme"),
 }
 
@@ -49,7 +53,10 @@ __all__ = [
     "ShapeError",
     "UnsupportedError",
     "__version__",
+    "accelerate",
+    "load",
     "ops",
+    "save",
     "scheme",
 ]
 
