@@ -20,10 +20,14 @@ from pennyweight.errors import (
 )
 
 if TYPE_CHECKING:
-    from pennyweight import ops
+    from pennyweight import algorithms, calibration, ops, testing
     from pennyweight._C import version as __version__
     from pennyweight.checkpoint import accelerate, load, save
+    from pennyweight.explain import explain, implementations
     from pennyweight.layers import LinearW4A16, LinearW8A8FP, LinearW8A8INT, QuantizedLinear
+    from pennyweight.quantizing import quantize
+    from pennyweight.recipes import Recipe
+    from pennyweight.report import Report
     from pennyweight.schemes import Scheme, scheme
 
 # Public name → (module, name there); None: the module itself.
@@ -32,13 +36,21 @@ _LAZY: dict[str, tuple[str, str | None]] = {
     "LinearW8A8FP": ("layers", "LinearW8A8FP"),
     "LinearW8A8INT": ("layers", "LinearW8A8INT"),
     "QuantizedLinear": ("layers", "QuantizedLinear"),
+    "Recipe": ("recipes", "Recipe"),
+    "Report": ("report", "Report"),
     "Scheme": ("schemes", "Scheme"),
     "__version__": ("_C", "version"),
     "accelerate": ("checkpoint", "accelerate"),
+    "algorithms": ("algorithms", None),
+    "calibration": ("calibration", None),
+    "explain": ("explain", "explain"),
+    "implementations": ("explain", "implementations"),
     "load": ("checkpoint", "load"),
     "ops": ("ops", None),
+    "quantize": ("quantizing", "quantize"),
     "save": ("checkpoint", "save"),
     "scheme": ("schemes", "scheme"),
+    "testing": ("testing", None),
 }
 
 __all__ = [
@@ -49,15 +61,23 @@ __all__ = [
     "LinearW8A8INT",
     "PennyweightError",
     "QuantizedLinear",
+    "Recipe",
+    "Report",
     "Scheme",
     "ShapeError",
     "UnsupportedError",
     "__version__",
     "accelerate",
+    "algorithms",
+    "calibration",
+    "explain",
+    "implementations",
     "load",
     "ops",
+    "quantize",
     "save",
     "scheme",
+    "testing",
 ]
 
 

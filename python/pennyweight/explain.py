@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which implementation runs here, for each layer and each operator, and why not a faster one."""
+
+import html
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from pennyweight import _C
+from pennyweight.errors import UnsupportedError
+from pennyweight.layers import QuantizedLinear
+
+_DECODE, _PREFILL = 1, 2048  # rows of x: one token, and a long prompt
+
+# Arguments of a usual call, for why_not(); each operator takes those that it has.
+_USUAL: dict[str, Any] = {
+    **{name: 4096 for name in ("n", "k", "x_stride", "y_stride", "codes_stride", "residual_stride", "rows")},
+    **{"m": 512, "t": 512, "columns": 4096, "group_size": 128, "bits": 4, "format": 4, "zero_points": 0},
+    **{name: "bf16" for name in ("x_dtype", "y_dtype", "w_dtype", "scale_dtype")},
+}
+
+
+@dataclass
+class Implementation:
+    """One implementation of an operator; ``why_not`` is None where it can run."""
+
+    name: str
+    why_not: str | None
+
+
+@dataclass
+class LayerGroup:
+    """Quantized layers that are run alike.
+
+    Attributes:
+        scheme: Their scheme, with its group size where it has one.
+        op: The operator that they call.
+        shapes: (N, K) of them, each once.
+        dtype: Of the activations.
+        decode: What runs for one token.
+        prefill: What runs for 2048 tokens.
+        why_not: Each faster implementation that does not run, and why.
+        layers: Their names.
+    """
+
+    scheme: str
+    op: str
+    shapes: list[tuple[int, int]]
+    dtype: str
+    decode: str
+    prefill: str
+    why_not: dict[str, str]
+    layers: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Explanation:
+    """What ``pw.explain`` found; it shows itself in a terminal and in a notebook.
+
+    Attributes:
+        groups: Quantized layers, grouped where they are run alike.
+        plain: Names of the ``nn.Linear`` that are left as they are.
+        forced: The implementation that PENNYWEIGHT_FORCE or ``_C.force`` names, or None.
+        strict: Whether PENNYWEIGHT_STRICT refuses all but the best.
+        features: What the processor can do.
+    """
+
+    groups: list[LayerGroup]
+    plain: list[str]
+    forced: str | None
+    strict: bool
+    features: list[str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain lists, dicts and strings."""
+        return asdict(self)
+
+    def _rows(self) -> list[tuple[str, ...]]:
+        rows: list[tuple[str, ...]] = []
+        for g in self.groups:
+            runs = g.decode if g.decode == g.prefill else f"{g.decode}; {_PREFILL} tokens: {g.prefill}"
+            slower = (
+                "; ".join(f"{name}: {why}" for name, why in g.why_not.items()) or "it is the fastest built"
+            )
+            shapes = " ".join(f"{n}x{k}" for n, k in g.shapes)
+            rows.append((str(len(g.layers)), g.scheme, shapes, g.op, g.dtype, runs, slower))
+        return rows
+
+    def _notes(self) -> list[str]:
+        notes = [f"processor: {', '.join(self.features) or 'none of the features that kernels ask for'}"]
+        if self.forced:
+            notes.append(f"forced: {self.forced} (PENNYWEIGHT_FORCE)")
+        if self.strict:
+            notes.append(
+                "strict: anything slower than the best implementation is an error (PENNYWEIGHT_STRICT)"
+            )
+        if self.plain:
+            notes.append(f"left as nn.Linear: {_some(self.plain)}")
+        return notes
+
+    def __str__(self) -> str:
+        rows = [_HEAD, *self._rows()]
+        widths = [max(len(row[i]) for row in rows) for i in range(len(_HEAD))]
+        lines = [
+            "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows
+        ]
+        return "\n".join([*lines, *self._notes()])
+
+    def _repr_html_(self) -> str:
+        def cells(row: tuple[str, ...], tag: str) -> str:
+            return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in row) + "</tr>"
+
+        body = "".join(cells(row, "td") for row in self._rows())
+        notes = "<br>".join(html.escape(note) for note in self._notes())
+        return f"<table><thead>{cells(_HEAD, 'th')}</thead><tbody>{body}</tbody></table><p>{notes}</p>"
+
+
+_HEAD = ("layers", "scheme", "N x K", "op", "x", "runs", "why not a faster one")
+
+
+def explain(model: nn.Module) -> Explanation:
+    """Say which implementation runs for each quantized layer on this machine, and why not a faster one.
+
+    Args:
+        model: Any module; a single quantized layer will do.
+    Returns:
+        An ``Explanation``; print it, or let a notebook show it.
+    """
+    dtype = _activation_dtype(model)
+    groups: dict[tuple[Any, ...], LayerGroup] = {}
+    for name, layer in model.named_modules():
+        if not isinstance(layer, QuantizedLinear):
+            continue
+        group = _explain_layer(layer, dtype)
+        key = (group.scheme, group.op, group.decode, group.prefill, str(group.why_not))
+        group = groups.setdefault(key, group)
+        group.layers.append(name or type(layer).__name__)
+        if (shape := (layer.out_features, layer.in_features)) not in group.shapes:
+            group.shapes.append(shape)
+    plain = [name for name, m in model.named_modules() if isinstance(m, nn.Linear)]
+    features = [name for name, has in _C.features().items() if has is True]
+    return Explanation(list(groups.values()), plain, _C.forced(), _C.strict(), features)
+
+
+def implementations() -> dict[str, list[Implementation]]:
+    """Each operator's implementations, best first, with the reason why one does not run on this machine.
+
+    Asked for a usual call: bfloat16, K = 4096, groups of 128. Which one a model's layers get, ``explain`` says.
+    """
+    found = {}
+    for op, entry in _C.ops().items():
+        args = {name: value for name, value in _USUAL.items() if name in entry["fields"]}
+        found[op] = [Implementation(name, why) for name, why in _C.why_not(op, args)]
+    return found
+
+
+def _explain_layer(layer: QuantizedLinear, dtype: torch.dtype) -> LayerGroup:
+    decode = _chosen(layer, layer.kernel_args(_DECODE, dtype))
+    prefill = _chosen(layer, layer.kernel_args(_PREFILL, dtype))
+    group = "" if layer.group_size == -1 else f", group {layer.group_size}"
+    scheme = layer.scheme + group + ("" if layer.symmetric else ", zero points")
+    kind = str(dtype).removeprefix("torch.")
+    why_not = _why_not_faster(layer, decode, layer.kernel_args(_DECODE, dtype))
+    why_not |= _why_not_faster(layer, prefill, layer.kernel_args(_PREFILL, dtype))
+    return LayerGroup(scheme, layer.op, [], kind, decode, prefill, why_not)
+
+
+def _chosen(layer: QuantizedLinear, args: dict[str, Any]) -> str:
+    if layer.packed.device.type != "cpu":
+        return f"nothing: no kernels for device {layer.packed.device.type}"
+    try:
+        return _C.choose(layer.op, args)
+    except ValueError as error:  # forced or strict, and this machine cannot
+        return f"nothing: {error}"
+
+
+def _why_not_faster(layer: QuantizedLinear, chosen: str, args: dict[str, Any]) -> dict[str, str]:
+    reasons = {}
+    for name, why in _C.why_not(layer.op, args):
+        if name == chosen:
+            break
+        reasons[name] = why or f"{_C.forced()} is forced"
+    return reasons
+
+
+def _activation_dtype(model: nn.Module) -> torch.dtype:
+    """Of what reaches the layers: the model's own floating parameters; without any, the scales' in the checkpoint."""
+    floats = (torch.float32, torch.float16, torch.bfloat16)
+    for parameter in model.parameters():
+        if parameter.dtype in floats:
+            return parameter.dtype
+    for layer in model.modules():
+        if isinstance(layer, QuantizedLinear):
+            return layer.scale_dtype
+    raise UnsupportedError(f"explain: {type(model).__name__} has no quantized layers; quantize it first")
+
+
+def _some(names: list[str], limit: int = 4) -> str:
+    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
