@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Train the demo model on the Python library's sources; see `corpus.py`.
 
+The committed weights: 1.22 bits per byte on the held-out files, after 1600
+steps (6.6 million tokens, two passes), half an hour on one shared core.
+
 A stopped run goes on from its checkpoint; one stopped before the learning
 rate falls can also go on with a larger --steps.
 """
@@ -75,7 +78,7 @@ def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase, out: Path)
 def main() -> None:
     """Train the tokenizer and the model; save and measure them."""
     parser = argparse.ArgumentParser(description="train the demo model, on one thread")
-    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--steps", type=int, default=1600)
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("model"))
     parser.add_argument("--state", type=Path, default=Path("demo-state.pt"))
     options = parser.parse_args()
