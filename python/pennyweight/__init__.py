@@ -25,13 +25,14 @@ if TYPE_CHECKING:
     from pennyweight.checkpoint import accelerate, load, save
     from pennyweight.explain import explain, implementations
     from pennyweight.layers import LinearW4A16, LinearW8A8FP, LinearW8A8INT, QuantizedLinear
-    from pennyweight.quantizing import quantize
+    from pennyweight.quantize import quantize
     from pennyweight.recipes import Recipe
-    from pennyweight.report import Report
+    from pennyweight.report import LayerReport, Report
     from pennyweight.schemes import Scheme, scheme
 
 # Public name → (module, name there); None: the module itself.
 _LAZY: dict[str, tuple[str, str | None]] = {
+    "LayerReport": ("report", "LayerReport"),
     "LinearW4A16": ("layers", "LinearW4A16"),
     "LinearW8A8FP": ("layers", "LinearW8A8FP"),
     "LinearW8A8INT": ("layers", "LinearW8A8INT"),
@@ -47,7 +48,7 @@ _LAZY: dict[str, tuple[str, str | None]] = {
     "implementations": ("explain", "implementations"),
     "load": ("checkpoint", "load"),
     "ops": ("ops", None),
-    "quantize": ("quantizing", "quantize"),
+    "quantize": ("quantize", "quantize"),
     "save": ("checkpoint", "save"),
     "scheme": ("schemes", "scheme"),
     "testing": ("testing", None),
@@ -56,6 +57,7 @@ _LAZY: dict[str, tuple[str, str | None]] = {
 __all__ = [
     "CalibrationError",
     "CheckpointError",
+    "LayerReport",
     "LinearW4A16",
     "LinearW8A8FP",
     "LinearW8A8INT",

@@ -93,7 +93,9 @@ class Recipe:
     @property
     def layer_scheme(self) -> Scheme:
         """The scheme with this recipe's group size."""
-        return dataclasses.replace(find_scheme(self.scheme), group_size=self.group_size)
+        return dataclasses.replace(
+            find_scheme(self.scheme), group_size=_group_size(find_scheme(self.scheme), self.group_size)
+        )
 
     @property
     def needs_calibration(self) -> bool:

@@ -32,7 +32,7 @@ def weight_scales(weight: Tensor, kind: str, group_size: int = -1) -> Tensor:
         weight: (N, K) float; `group_size` divides K, -1: one group per row.
         kind: "int8", "int4" or "fp8".
     """
-    groups = weight.unflatten(1, (-1, weight.shape[1] if group_size == -1 else group_size))
+    groups = _grouped(weight, weight.shape[1] if group_size == -1 else group_size)
     return _scale_of(groups.abs().amax(-1), kind)
 
 
@@ -50,13 +50,13 @@ def mse_scales(
     which no group improved; here every step is tried.
     """
     size = weight.shape[1] if group_size == -1 else group_size
-    groups = weight.unflatten(1, (-1, size))
+    groups = _grouped(weight, size)
     amax, values = groups.abs().amax(-1), groups.double()
     best, scale = torch.full(amax.shape, torch.inf, dtype=torch.float64), _scale_of(amax, kind)
     for step in range(int(maxshrink * grid)):
         candidate = _scale_of(((1 - step / grid) * amax.float()).to(weight.dtype), kind)
         codes = quantize_weight(weight, candidate, kind, size)
-        error = (dequantize(codes, candidate, size).unflatten(1, (-1, size)) - values).abs().pow(norm).sum(-1)
+        error = (_grouped(dequantize(codes, candidate, size), size) - values).abs().pow(norm).sum(-1)
         scale, best = torch.where(error < best, candidate, scale), torch.minimum(error, best)
     return scale
 
@@ -90,6 +90,10 @@ def quantize_per_token(x: Tensor, kind: str, smooth: Tensor | None = None) -> tu
     scale = torch.where(amax.isfinite(), amax / TOKEN_LIMIT[kind], torch.nan)
     quotient = torch.where(scale > 0, values / scale, 0.0)
     return _codes(quotient.clamp(-TOKEN_LIMIT[kind], TOKEN_LIMIT[kind]), kind), scale
+
+
+def _grouped(weight: Tensor, size: int) -> Tensor:
+    return weight.reshape(weight.shape[0], -1, size)
 
 
 def _scale_of(amax: Tensor, kind: str) -> Tensor:

@@ -103,7 +103,7 @@ def block_inputs(model: nn.Module, blocks: nn.ModuleList, ids: Tensor) -> list[B
     """
     rows = max(1, BATCH_TOKENS // ids.shape[1])
     batches: list[Batch] = []
-    for part in ids.split(rows):
+    for part in torch.split(ids, rows):
         batch = _capture(model, blocks, part)
         if batches and batches[0].hidden.shape == batch.hidden.shape:
             batch.calls = [_shared(new, old) for new, old in zip(batch.calls, batches[0].calls, strict=True)]
