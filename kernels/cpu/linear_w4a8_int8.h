@@ -68,7 +68,7 @@ inline int64_t block_groups(int64_t tiles, const Int4Panel& panel) {
   const Device& d = device();
   const int64_t bytes = tiles <= 6 ? d.l1_bytes / 2 : tiles <= 22 ? d.l2_bytes / 16 : d.l2_bytes / 4;
   const int64_t block = bytes < panel.group_bytes() ? 1 : bytes / panel.group_bytes();
-  return tiles == 1 || block > panel.groups() ? panel.groups() : block;
+  return block > panel.groups() ? panel.groups() : block;
 }
 
 inline void store_totals(const Output& out, const float* total, const float* row_scale, int64_t m, int rows, int64_t n0,
@@ -85,7 +85,9 @@ void multiply_panel(const PackedGroups& packed, const RowTiles& tiles, int64_t b
                     const Int4Panel& panel, const uint8_t* weight, int64_t n0, const Output& out) {
   alignas(64) float bias[kPanel];
   panel_floats(out.bias, out.dtype, n0, out.n, bias);
-  const int64_t count = end - begin, block = block_groups(count, panel), group_steps = 2 * panel.steps();
+  const int64_t count = end - begin, group_steps = 2 * panel.steps();
+  const bool stream = count == 1 && tiles.rows(begin) <= Kernel::kStreamRows;
+  const int64_t block = stream ? panel.groups() : block_groups(count, panel);
   const int64_t row0 = tiles.first(begin), rows = tiles.first(end - 1) + tiles.rows(end - 1) - row0;
   float* totals = static_cast<float*>(scratch(Slot::tile, rows * kPanel * 4));
   __builtin_memset(totals, 0, static_cast<size_t>(rows * kPanel * 4));
@@ -93,9 +95,8 @@ void multiply_panel(const PackedGroups& packed, const RowTiles& tiles, int64_t b
   for (int64_t g = 0; g < panel.groups(); g += block) {
     const int64_t groups = g + block < panel.groups() ? block : panel.groups() - g;
     const uint8_t* first = weight + g * panel.group_bytes();
-    const char* next =
-        reinterpret_cast<const char*>(first) + (count == 1 ? kStreamAhead : groups * panel.group_bytes());
-    const int64_t per_group = count == 1 ? panel.group_bytes() : panel.steps() * lines * 64;
+    const char* next = reinterpret_cast<const char*>(first) + (stream ? kStreamAhead : groups * panel.group_bytes());
+    const int64_t per_group = stream ? panel.group_bytes() : panel.steps() * lines * 64;
     for (int64_t t = begin; t < end; ++t) {
       const int64_t row = tiles.first(t), share = (t - begin) * groups * per_group;
       const int height = tiles.rows(t);

@@ -17,9 +17,9 @@ namespace {
 constexpr int64_t kExactSteps = 4;  // after so many the 16-bit sums are widened
 
 // The sums of one group, rows x (8 * width) outputs from output n0 on, into sum [row][64].
-template <int rows, int width>
-void pass(const TileArgs& args, const uint8_t* group, const int32_t* x, const int32_t* minus_sum, int n0,
-          int32_t* sum) {
+template <int rows, int width, int lines>
+void pass(const TileArgs& args, const uint8_t* group, const int32_t* x, const int32_t* minus_sum, const char* prefetch,
+          int n0, int32_t* sum) {
   const Int4Panel& panel = *args.panel;
   const __m256i mask = _mm256_set1_epi8(0x0f), ones = _mm256_set1_epi16(1);
   __m256i acc[rows][width];
@@ -42,6 +42,8 @@ void pass(const TileArgs& args, const uint8_t* group, const int32_t* x, const in
 #pragma GCC unroll 4
       for (int j = 0; j < width; ++j) narrow[r][j] = _mm256_setzero_si256();
     for (int64_t step = left < kExactSteps ? left : kExactSteps; step > 0; --step, w += kStepBytes, x += 2 * rows) {
+      for (int i = 0; i < lines; ++i) _mm_prefetch(prefetch + 64 * i, _MM_HINT_T0);
+      prefetch += 64 * lines;
 #pragma GCC unroll 4
       for (int j = 0; j < width; ++j) {
         const __m256i v = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(w + 32 * j));
@@ -68,15 +70,21 @@ void pass(const TileArgs& args, const uint8_t* group, const int32_t* x, const in
 
 template <int rows, int width>
 void tile_of(const TileArgs& args) {
+  constexpr int passes = 8 / width, per_pass = width == 4 ? 2 : 1;  // the first passes prefetch, args.lines in all
   const Int4Panel& panel = *args.panel;
   const uint8_t* group = args.weight;
   const int32_t* x = args.rows;
   const char* prefetch = args.prefetch;
   alignas(64) int32_t sum[rows * kPanel];
   for (int64_t g = 0; g < args.groups; ++g) {
-    for (int64_t i = 0; i < panel.steps() * args.lines; ++i) _mm_prefetch(prefetch + 64 * i, _MM_HINT_T0);
     if (args.lines == 4) prefetch_tail(args, prefetch);
-    for (int n0 = 0; n0 < kPanel; n0 += 8 * width) pass<rows, width>(args, group, x, args.minus_sum + g, n0, sum);
+    for (int i = 0; i < passes; ++i) {
+      const char* ahead = prefetch + i * per_pass * panel.steps() * 64;
+      if (i * per_pass < args.lines)
+        pass<rows, width, per_pass>(args, group, x, args.minus_sum + g, ahead, 8 * width * i, sum);
+      else
+        pass<rows, width, 0>(args, group, x, args.minus_sum + g, nullptr, 8 * width * i, sum);
+    }
     F32x16 scale[4];
     group_scales(args, group, scale);
     for (int r = 0; r < rows; ++r)
@@ -91,7 +99,7 @@ void tile_of(const TileArgs& args) {
 }
 
 struct Kernel {
-  static constexpr int kRows = 4;
+  static constexpr int kRows = 4, kStreamRows = 4;
   static float quantize_row(const ActivationRow& row, int8_t* codes) { return quantize_row_int8(row, codes); }
   static void tile(int rows, const TileArgs& args) {
     static constexpr void (*tiles[])(const TileArgs&) = {tile_of<1, 4>, tile_of<2, 2>, tile_of<3, 1>, tile_of<4, 1>};

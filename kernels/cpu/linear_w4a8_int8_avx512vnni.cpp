@@ -7,76 +7,77 @@
 // keeps all eight registers and spills accumulators.
 #include "kernels_int8.h"
 #include "linear_w4a8_int8.h"
+#include "unroll.h"
 
 namespace pennyweight::cpu::avx512vnni {
 namespace {
 
-// One group's int32 sums.
-template <int rows, int lines>
-inline __attribute__((always_inline)) void multiply_group(const int32_t* x, const uint8_t* w, int64_t steps,
-                                                          const char* prefetch, __m512i (&acc)[rows][4]) {
-  const __m512i mask = _mm512_set1_epi8(0x0f);
-  for (const uint8_t* end = w + steps * kStepBytes; w != end; w += kStepBytes, x += 2 * rows) {
-#pragma GCC unroll 4
-    for (int i = 0; i < lines; ++i) _mm_prefetch(prefetch + 64 * i, lines < 4 ? _MM_HINT_T1 : _MM_HINT_T0);
-    prefetch += 64 * lines;
-#pragma GCC unroll 2
-    for (int half = 0; half < 2; ++half) {
-      __m512i weight[4];
-#pragma GCC unroll 4
-      for (int j = 0; j < 4; ++j) {
-        const __m512i* from = reinterpret_cast<const __m512i*>(w + 64 * j);
-        if (half == 0) {
-          asm volatile("vpandd %1, %2, %0" : "=v"(weight[j]) : "m"(*from), "v"(mask));
-        } else {
-          asm volatile("vpsrlw $4, %1, %0" : "=v"(weight[j]) : "m"(*from));
-          asm volatile("vpandd %1, %0, %0" : "+v"(weight[j]) : "v"(mask));
-        }
-      }
-#pragma GCC unroll 6
-      for (int r = 0; r < rows; ++r) {
-        __m512i token;
-        asm volatile("vpbroadcastd %1, %0" : "=v"(token) : "m"(x[half * rows + r]));
-#pragma GCC unroll 4
-        for (int j = 0; j < 4; ++j) asm volatile("vpdpbusd %2, %1, %0" : "+v"(acc[r][j]) : "v"(weight[j]), "v"(token));
-      }
+// Half a step: 4 k from the low nibbles (half 0) or from the high ones (half 1).
+template <int half, int rows>
+inline PW_INLINE void multiply_half(const int32_t* x, const uint8_t* w, __m512i mask, __m512i (&acc)[rows][4]) {
+  __m512i weight[4];
+  unroll<4>([&](auto j) PW_INLINE {
+    const __m512i* from = reinterpret_cast<const __m512i*>(w + 64 * j);
+    if constexpr (half == 0) {
+      asm volatile("vpandd %1, %2, %0" : "=v"(weight[j]) : "m"(*from), "v"(mask));
+    } else {
+      asm volatile("vpsrlw $4, %1, %0" : "=v"(weight[j]) : "m"(*from));
+      asm volatile("vpandd %1, %0, %0" : "+v"(weight[j]) : "v"(mask));
     }
-  }
+  });
+  unroll<rows>([&](auto r) PW_INLINE {
+    __m512i token;
+    asm volatile("vpbroadcastd %1, %0" : "=v"(token) : "m"(x[half * rows + r]));
+    unroll<4>([&](auto j) PW_INLINE {
+      asm volatile("vpdpbusd %2, %1, %0" : "+v"(acc[r][j]) : "v"(weight[j]), "v"(token));
+    });
+  });
+}
+
+// -(8 + z) * sum x, where a group's accumulators start.
+template <int rows>
+inline PW_INLINE void start_group(const TileArgs& args, const uint8_t* group, int64_t g, __m512i (&acc)[rows][4]) {
+  unroll<4>([&](auto j) PW_INLINE {
+    __m512i offset = _mm512_set1_epi32(8);
+    if (args.panel->zero_points) {
+      const __m128i* zeros = reinterpret_cast<const __m128i*>(group + args.panel->zero_offset()) + j;
+      offset = _mm512_add_epi32(offset, _mm512_cvtepi8_epi32(_mm_loadu_si128(zeros)));
+    }
+    unroll<rows>([&](auto r) PW_INLINE {
+      acc[r][j] = _mm512_mullo_epi32(offset, _mm512_set1_epi32(args.minus_sum[r * args.sum_stride + g]));
+    });
+  });
 }
 
 template <int rows, int lines>
 void tile(const TileArgs& args) {
   const Int4Panel& panel = *args.panel;
+  const __m512i mask = _mm512_set1_epi8(0x0f);
   const uint8_t* group = args.weight;
   const int32_t* x = args.rows;
   const char* prefetch = args.prefetch;
   for (int64_t g = 0; g < args.groups; ++g) {
     __m512i acc[rows][4];
-#pragma GCC unroll 4
-    for (int j = 0; j < 4; ++j) {
-      __m512i offset = _mm512_set1_epi32(8);
-      if (panel.zero_points) {
-        const __m128i* zeros = reinterpret_cast<const __m128i*>(group + panel.zero_offset()) + j;
-        offset = _mm512_add_epi32(offset, _mm512_cvtepi8_epi32(_mm_loadu_si128(zeros)));
-      }
-#pragma GCC unroll 6
-      for (int r = 0; r < rows; ++r)
-        acc[r][j] = _mm512_mullo_epi32(offset, _mm512_set1_epi32(args.minus_sum[r * args.sum_stride + g]));
+    start_group<rows>(args, group, g, acc);
+    const uint8_t* w = group;
+    const char* ahead = prefetch;
+    for (const uint8_t* end = w + panel.steps() * kStepBytes; w != end; w += kStepBytes, x += 2 * rows) {
+      unroll<lines>([&](auto i) PW_INLINE { _mm_prefetch(ahead + 64 * i, lines < 4 ? _MM_HINT_T1 : _MM_HINT_T0); });
+      ahead += 64 * lines;
+      multiply_half<0, rows>(x, w, mask, acc);
+      multiply_half<1, rows>(x, w, mask, acc);
     }
-    multiply_group<rows, lines>(x, group, panel.steps(), prefetch, acc);
     F32x16 scale[4];
     group_scales(args, group, scale);
-#pragma GCC unroll 6
-    for (int r = 0; r < rows; ++r)
-#pragma GCC unroll 4
-      for (int j = 0; j < 4; ++j) {
+    unroll<rows>([&](auto r) PW_INLINE {
+      unroll<4>([&](auto j) PW_INLINE {
         float* total = args.total + r * kPanel + 16 * j;
         store_f32(total, fma(to_float({acc[r][j]}), scale[j], load_f32(total)));
-      }
+      });
+    });
     if (lines == 4) prefetch_tail(args, prefetch);
     prefetch += args.prefetch_group;
     group += panel.group_bytes();
-    x += 2 * panel.steps() * rows;
   }
 }
 
@@ -95,7 +96,7 @@ void tile_of(const TileArgs& args) {
 }
 
 struct Kernel {
-  static constexpr int kRows = 6;
+  static constexpr int kRows = 6, kStreamRows = 6;
   static float quantize_row(const ActivationRow& row, int8_t* codes) { return quantize_row_int8(row, codes); }
   static void tile(int rows, const TileArgs& args) {
     static constexpr void (*tiles[])(const TileArgs&) = {tile_of<1>, tile_of<2>, tile_of<3>,

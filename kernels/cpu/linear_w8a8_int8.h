@@ -17,7 +17,8 @@
 //             │block 0 │block 1 │  ...   │   for each block: for each row tile: tile += rows . block
 //             └────────┴────────┴────────┘   meanwhile the next block is prefetched, spread over the tiles
 //
-//           One tile only (M <= 6): no blocks; the panel streams through once, prefetched 4 KB ahead.
+//           One tile only that takes all 64 outputs in one pass (M <= 6, AVX2: M = 1): no blocks; the panel streams
+//           through once, prefetched 4 KB ahead.
 // Numerics  integer sums are exact, so neither blocks nor threads change a bit; the epilogue is linear.h's.
 // Reference kernels/reference/linear.cpp
 #pragma once
@@ -37,7 +38,7 @@ inline int64_t block_steps(int64_t tiles, int64_t steps) {
   const Device& d = device();
   const int64_t bytes = tiles <= 6 ? d.l1_bytes / 2 : tiles <= 22 ? d.l2_bytes / 16 : d.l2_bytes / 4;
   const int64_t block = bytes / kStepBytes < 64 ? 64 : bytes / kStepBytes;
-  return tiles == 1 || block > steps ? steps : block;
+  return block > steps ? steps : block;
 }
 
 // What a tile needs for one block of K.
@@ -80,13 +81,15 @@ void multiply_panel(const PackedInt8& packed, const RowTiles& tiles, int64_t beg
   alignas(64) float scale[kPanel], bias[kPanel];
   panel_floats(col_scale, DType::f32, n0, out.n, scale);
   panel_floats(out.bias, out.dtype, n0, out.n, bias);
-  const int64_t steps = (k + 3) / 4, count = end - begin, block = block_steps(count, steps);
+  const int64_t steps = (k + 3) / 4, count = end - begin;
+  const bool stream = count == 1 && tiles.rows(begin) <= Kernel::kStreamRows;
+  const int64_t block = stream ? steps : block_steps(count, steps);
   const int64_t row0 = tiles.first(begin), rows = tiles.first(end - 1) + tiles.rows(end - 1) - row0;
   int32_t* acc = static_cast<int32_t*>(scratch(Slot::tile, rows * kPanel * 4));
   for (int64_t step = 0; step < steps; step += block) {
     const int64_t n = step + block < steps ? block : steps - step;
     const uint8_t* weight = panel + step * kStepBytes;
-    const char* next = reinterpret_cast<const char*>(weight) + (count == 1 ? kStreamAhead : n * kStepBytes);
+    const char* next = reinterpret_cast<const char*>(weight) + (stream ? kStreamAhead : n * kStepBytes);
     const int lines = count >= 4 ? 1 : count >= 2 ? 2 : 4;
     for (int64_t t = begin; t < end; ++t) {
       const int64_t row = tiles.first(t);

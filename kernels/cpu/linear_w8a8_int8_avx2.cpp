@@ -80,7 +80,7 @@ void tile_of(const TileArgs& args) {
 }
 
 struct Kernel {
-  static constexpr int kRows = 4;
+  static constexpr int kRows = 4, kStreamRows = 1;  // two rows take two passes over a block
   static float quantize_row(const ActivationRow& row, int8_t* codes) { return quantize_row_int8(row, codes); }
   static int64_t packed_bytes(const RowTiles& tiles, int64_t steps) {
     return tiles.m * round_up(steps, 4) * kStepDwords * 4;

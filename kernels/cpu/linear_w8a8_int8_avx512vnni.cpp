@@ -32,9 +32,10 @@ void tile(const TileArgs& args) {
   for (const uint8_t* end = w + args.steps * kStepBytes; w != end; w += kStepBytes, x += rows) {
     __m512i weight[4];
 #pragma GCC unroll 4
-    for (int j = 0; j < 4; ++j) weight[j] = _mm512_loadu_si512(w + 64 * j);
+    for (int j = 0; j < 4; ++j)
+      asm volatile("vmovdqu64 %1, %0" : "=v"(weight[j]) : "m"(*reinterpret_cast<const __m512i*>(w + 64 * j)));
 #pragma GCC unroll 4
-    for (int i = 0; i < lines; ++i) _mm_prefetch(prefetch + 64 * i, rows * lines > 4 ? _MM_HINT_T1 : _MM_HINT_T0);
+    for (int i = 0; i < lines; ++i) _mm_prefetch(prefetch + 64 * i, lines == 4 ? _MM_HINT_T0 : _MM_HINT_T1);
     prefetch += 64 * lines;
 #pragma GCC unroll 6
     for (int r = 0; r < rows; ++r) {
@@ -65,7 +66,7 @@ void tile_of(const TileArgs& args) {
 }
 
 struct Kernel {
-  static constexpr int kRows = 6;
+  static constexpr int kRows = 6, kStreamRows = 6;
   static float quantize_row(const ActivationRow& row, int8_t* codes) { return quantize_row_int8(row, codes); }
   static int64_t packed_bytes(const RowTiles& tiles, int64_t steps) { return cpu::packed_bytes(tiles, steps); }
   // Step `step` of a packed tile.
