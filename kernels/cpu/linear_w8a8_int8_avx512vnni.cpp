@@ -14,6 +14,7 @@
 // The products are asm volatile because GCC 12 reorders the intrinsics until a 6x4 tile no longer fits and spills it.
 #include "kernels_int8.h"
 #include "linear_w8a8_int8.h"
+#include "unroll.h"
 
 namespace pennyweight::cpu::avx512vnni {
 namespace {
@@ -21,34 +22,32 @@ namespace {
 template <int rows, int lines>
 void tile(const TileArgs& args) {
   __m512i acc[rows][4];
-#pragma GCC unroll 6
-  for (int r = 0; r < rows; ++r)
-#pragma GCC unroll 4
-    for (int j = 0; j < 4; ++j)
+  unroll<rows>([&](auto r) PW_INLINE {
+    unroll<4>([&](auto j) PW_INLINE {
       acc[r][j] = args.start ? _mm512_set1_epi32(args.start[r]) : _mm512_load_si512(args.acc + r * kPanel + 16 * j);
+    });
+  });
   const int32_t* x = static_cast<const int32_t*>(args.rows);
   const uint8_t* w = args.weight;
   const char* prefetch = args.prefetch;
   for (const uint8_t* end = w + args.steps * kStepBytes; w != end; w += kStepBytes, x += rows) {
     __m512i weight[4];
-#pragma GCC unroll 4
-    for (int j = 0; j < 4; ++j)
+    unroll<4>([&](auto j) PW_INLINE {
       asm volatile("vmovdqu64 %1, %0" : "=v"(weight[j]) : "m"(*reinterpret_cast<const __m512i*>(w + 64 * j)));
-#pragma GCC unroll 4
-    for (int i = 0; i < lines; ++i) _mm_prefetch(prefetch + 64 * i, lines == 4 ? _MM_HINT_T0 : _MM_HINT_T1);
+    });
+    unroll<lines>([&](auto i) PW_INLINE { _mm_prefetch(prefetch + 64 * i, lines < 4 ? _MM_HINT_T1 : _MM_HINT_T0); });
     prefetch += 64 * lines;
-#pragma GCC unroll 6
-    for (int r = 0; r < rows; ++r) {
+    unroll<rows>([&](auto r) PW_INLINE {
       __m512i token;
       asm volatile("vpbroadcastd %1, %0" : "=v"(token) : "m"(x[r]));
-#pragma GCC unroll 4
-      for (int j = 0; j < 4; ++j) asm volatile("vpdpbusd %2, %1, %0" : "+v"(acc[r][j]) : "v"(weight[j]), "v"(token));
-    }
+      unroll<4>([&](auto j) PW_INLINE {
+        asm volatile("vpdpbusd %2, %1, %0" : "+v"(acc[r][j]) : "v"(weight[j]), "v"(token));
+      });
+    });
   }
-#pragma GCC unroll 6
-  for (int r = 0; r < rows; ++r)
-#pragma GCC unroll 4
-    for (int j = 0; j < 4; ++j) _mm512_store_si512(args.acc + r * kPanel + 16 * j, acc[r][j]);
+  unroll<rows>([&](auto r) PW_INLINE {
+    unroll<4>([&](auto j) PW_INLINE { _mm512_store_si512(args.acc + r * kPanel + 16 * j, acc[r][j]); });
+  });
 }
 
 template <int rows>
