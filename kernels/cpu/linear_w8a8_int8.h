@@ -17,13 +17,12 @@
 //             │block 0 │block 1 │  ...   │   for each block: for each row tile: tile += rows . block
 //             └────────┴────────┴────────┘   meanwhile the next block is prefetched, spread over the tiles
 //
-//           One tile only that takes all 64 outputs in one pass (M <= 6, AVX2: M = 1): no blocks; the panel streams
-//           through once, prefetched 4 KB ahead.
+//           Block sizes are the tiles' own, by the cache that their passes need. One tile alone that takes all 64
+//           outputs in one pass (M <= 6, AVX2: M = 1) has no blocks: the panel streams through, prefetched 4 KB ahead.
 // Numerics  integer sums are exact, so neither blocks nor threads change a bit; the epilogue is linear.h's.
 // Reference kernels/reference/linear.cpp
 #pragma once
 #include "int8_rows.h"
-#include "pennyweight/device.h"
 #include "pennyweight/linear.h"
 
 namespace pennyweight::cpu {
@@ -31,15 +30,6 @@ namespace {
 
 constexpr int64_t kStepBytes = 4 * kPanel;  // a step is 4 k of 64 outputs
 constexpr int64_t kStreamAhead = 4096;
-
-// Steps per block: few row tiles read a block few times, so it must come from L1; many keep it in L2 and gain from
-// fewer turns of the accumulators. (Zen 4: 64, 256 and 1024 steps; each best in its range of M by 2 to 5 %.)
-inline int64_t block_steps(int64_t tiles, int64_t steps) {
-  const Device& d = device();
-  const int64_t bytes = tiles <= 6 ? d.l1_bytes / 2 : tiles <= 22 ? d.l2_bytes / 16 : d.l2_bytes / 4;
-  const int64_t block = bytes / kStepBytes < 64 ? 64 : bytes / kStepBytes;
-  return block > steps ? steps : block;
-}
 
 // What a tile needs for one block of K.
 struct TileArgs {
@@ -83,7 +73,7 @@ void multiply_panel(const PackedInt8& packed, const RowTiles& tiles, int64_t beg
   panel_floats(out.bias, out.dtype, n0, out.n, bias);
   const int64_t steps = (k + 3) / 4, count = end - begin;
   const bool stream = count == 1 && tiles.rows(begin) <= Kernel::kStreamRows;
-  const int64_t block = stream ? steps : block_steps(count, steps);
+  const int64_t block = stream ? steps : Kernel::block_bytes() / kStepBytes;
   const int64_t row0 = tiles.first(begin), rows = tiles.first(end - 1) + tiles.rows(end - 1) - row0;
   int32_t* acc = static_cast<int32_t*>(scratch(Slot::tile, rows * kPanel * 4));
   for (int64_t step = 0; step < steps; step += block) {

@@ -11,6 +11,7 @@
 // One row takes 64 outputs in one pass, two rows 32, so that M = 1 streams its weights in order.
 #include "kernels_int8.h"
 #include "linear_w8a8_int8.h"
+#include "pennyweight/device.h"
 
 namespace pennyweight::cpu::avx2 {
 namespace {
@@ -81,6 +82,8 @@ void tile_of(const TileArgs& args) {
 
 struct Kernel {
   static constexpr int kRows = 4, kStreamRows = 1;  // two rows take two passes over a block
+  // From L1, because of the four passes: 8 KB is 5 % better than 16 KB at M = 16, 32 KB is 10 % worse.
+  static int64_t block_bytes() { return device().l1_bytes / 4; }
   static float quantize_row(const ActivationRow& row, int8_t* codes) { return quantize_row_int8(row, codes); }
   static int64_t packed_bytes(const RowTiles& tiles, int64_t steps) {
     return tiles.m * round_up(steps, 4) * kStepDwords * 4;

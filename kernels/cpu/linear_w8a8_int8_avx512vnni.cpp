@@ -14,6 +14,7 @@
 // The products are asm volatile because GCC 12 reorders the intrinsics until a 6x4 tile no longer fits and spills it.
 #include "kernels_int8.h"
 #include "linear_w8a8_int8.h"
+#include "pennyweight/device.h"
 #include "unroll.h"
 
 namespace pennyweight::cpu::avx512vnni {
@@ -66,6 +67,9 @@ void tile_of(const TileArgs& args) {
 
 struct Kernel {
   static constexpr int kRows = 6, kStreamRows = 6;
+  // From L2, with room for the next block on its way. 16 KB, from L1, loses 2 to 5 % at every M >= 16: accumulators
+  // come and go more often than the closer weights repay. 256 KB loses 7 % at M = 16, K = 14336.
+  static int64_t block_bytes() { return device().l2_bytes / 8; }
   static float quantize_row(const ActivationRow& row, int8_t* codes) { return quantize_row_int8(row, codes); }
   static int64_t packed_bytes(const RowTiles& tiles, int64_t steps) { return cpu::packed_bytes(tiles, steps); }
   // Step `step` of a packed tile.
