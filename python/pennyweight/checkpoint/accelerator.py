@@ -44,7 +44,13 @@ def accelerate(model: Model) -> Model:
     if any(isinstance(module, QuantizedLinear) for module in model.modules()):
         raise CheckpointError(f"{WHERE}: the model's layers are pennyweight's already")
     config = model.config.to_dict()
-    status = (quantization_of(config) or {}).get("quantization_status")
+    raw = quantization_of(config)
+    if raw is None:
+        raise CheckpointError(
+            f"{WHERE}: the model is not quantized (no quantization_config), or was loaded with dequantize=True; "
+            "load it again without that, or quantize it with pennyweight.quantize"
+        )
+    status = raw.get("quantization_status")
     if getattr(status, "value", status) == "decompressed":
         raise CheckpointError(f"{WHERE}: {DECOMPRESSED}")
     quantization = parse(config, f"{WHERE}: the model's config")
