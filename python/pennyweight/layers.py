@@ -323,7 +323,8 @@ class LinearW4A16(QuantizedLinear):
         tensors = {"weight_packed": ops.pack_nibbles(codes), "weight_scale": scale.to(self.scale_dtype)}
         tensors["weight_shape"] = shape
         if not self.symmetric:
-            tensors["weight_zero_point"] = ops.pack_nibbles(zeros.T).T.contiguous()
+            zero_point = ops.pack_nibbles(zeros.T).T  # (ceil(N/8), K/G)
+            tensors["weight_zero_point"] = zero_point.clone(memory_format=torch.contiguous_format)
         return tensors
 
     def dequantize(self) -> Tensor:

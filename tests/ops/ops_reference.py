@@ -297,7 +297,11 @@ def int4_form(k: int, group_size: int, scale_dtype: str) -> dict[str, Any]:
 
 def bits(t: Tensor) -> np.ndarray[Any, Any]:
     """A tensor's bytes, so that NaN equals NaN and -0 differs from 0."""
-    return t.detach().contiguous().view(torch.uint8).numpy() if t.numel() else np.zeros(0, np.uint8)
+    return (
+        t.detach().clone(memory_format=torch.contiguous_format).view(torch.uint8).numpy()
+        if t.numel()
+        else np.zeros(0, np.uint8)
+    )
 
 
 def assert_same_bits(got: Tensor, want: Tensor, what: str = "") -> None:
