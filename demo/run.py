@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import argparse
 import copy
+import io
 import json
 import platform
 import shutil
 import sys
 import time
+from contextlib import redirect_stderr
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -91,8 +93,9 @@ def folder_size(folder: Path) -> int:
 
 
 def load_theirs(folder: Path) -> PreTrainedModel:
-    """Load a checkpoint by transformers alone."""
-    return AutoModelForCausalLM.from_pretrained(folder, dtype="auto").eval()
+    """Load a checkpoint by transformers alone, without its many progress bars."""
+    with redirect_stderr(io.StringIO()):
+        return AutoModelForCausalLM.from_pretrained(folder, dtype="auto").eval()
 
 
 class Demo:
@@ -131,6 +134,7 @@ class Demo:
                         progress=False)  # fmt: skip
         seconds = time.perf_counter() - begin
         shutil.rmtree(folder, ignore_errors=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
         pw.save(model, folder, tokenizer=self.tokenizer)
         return seconds, memory.bytes
 
