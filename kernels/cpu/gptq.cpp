@@ -27,8 +27,8 @@ constexpr int64_t kEnergyRows = 256;  // w H w^T is computed for this many rows 
 
 // One double per row of W and quantity.
 struct RowSums {
-  std::vector<double> loss, error, norm, diagonal, objective;
-  explicit RowSums(int64_t n) : loss(n), error(n), norm(n), diagonal(n), objective(n) {}
+  std::vector<double> loss, error, norm, weighted, objective;
+  explicit RowSums(int64_t n) : loss(n), error(n), norm(n), weighted(n), objective(n) {}
 };
 
 double total(const std::vector<double>& v) { return std::accumulate(v.begin(), v.end(), 0.0); }
@@ -62,9 +62,9 @@ class Gptq {
     op_.stats[0] = positive ? damping : -1.0;
     op_.stats[1] = static_cast<double>(std::count(dead_.begin(), dead_.end(), 1));
     op_.stats[2] = positive ? total(sums.loss) - damping * mean_ * total(sums.error) : total(sums.objective);
-    double sampled_diagonal = 0.0;
-    for (int64_t n = 0; n < op_.n; n += energy_step()) sampled_diagonal += sums.diagonal[n];
-    op_.stats[3] = sampled_diagonal != 0.0 ? sampled_energy * (total(sums.diagonal) / sampled_diagonal) : 0.0;
+    double sampled = 0.0;
+    for (int64_t n = 0; n < op_.n; n += energy_step()) sampled += sums.weighted[n];
+    op_.stats[3] = sampled != 0.0 ? sampled_energy * (total(sums.weighted) / sampled) : 0.0;
     op_.stats[4] = total(sums.norm) > 0.0 ? total(sums.error) / total(sums.norm) : 0.0;
   }
 
@@ -85,10 +85,12 @@ class Gptq {
     std::reverse(column_.begin(), column_.end());
     place_.resize(k);
     dead_.resize(k);
+    diagonal_.resize(tiles_ * kTile);
     for (int64_t a = 0; a < k; ++a) {
       const float diagonal = op_.h[column_[a] * k + column_[a]];
       place_[column_[a]] = a;
       dead_[a] = diagonal == 0.0f;
+      diagonal_[a] = diagonal;
       mean_ += (dead_[a] ? 1.0 : diagonal) / static_cast<double>(k);
     }
   }
@@ -117,7 +119,7 @@ class Gptq {
     for (int64_t a = 0; a < tiles_ * kTile; ++a) {
       const float value = static_cast<float>(hessian(a, a) + damping * mean_);
       floor[a] = value * 0x1p-23f;  // what float32 cannot tell from zero
-      diagonal(a) = value;
+      on_diagonal(a) = value;
     }
     for (int64_t row = 0; row < tiles_; ++row) {
       parallel_for(executor_, (tiles_ - row) * 2, [&](int64_t task) {
@@ -135,7 +137,7 @@ class Gptq {
     }
     return true;
   }
-  float& diagonal(int64_t a) {
+  float& on_diagonal(int64_t a) {
     const int64_t i = a % kTile;
     return tile(a / kTile, a / kTile)[i / kStrip * kStripFloats + i * kStrip + i % kStrip];
   }
@@ -189,7 +191,6 @@ class Gptq {
     for (int64_t s = 0; s < count; ++s) {
       load_strip((begin + s) * kStrip, 1, rows_of(begin + s), residual + s * length);
       load_scales((begin + s) * kStrip, rows_of(begin + s), scales + s * scale_length);
-      add_norms((begin + s) * kStrip, rows_of(begin + s), residual + s * length, sums);
     }
     for (int64_t row = tiles_ - 1; row >= 0; --row) {
       std::memset(products, 0, count * kStripFloats * sizeof(float));
@@ -220,21 +221,6 @@ class Gptq {
       for (int64_t g = 0; g < groups; ++g) scales[g * kStrip + r] = op_.scale[(first + r) * groups + g];
   }
 
-  // Per row: sum of w^2, and of w^2 diag H.
-  void add_norms(int64_t first, int64_t rows, const float* strip, RowSums& sums) const {
-    double norm[kStrip] = {}, diagonal[kStrip] = {};
-    for (int64_t a = 0; a < op_.k; ++a) {
-      const double weight = hessian(a, a);
-      for (int64_t r = 0; r < kStrip; ++r) {
-        const double square = static_cast<double>(strip[a * kStrip + r]) * strip[a * kStrip + r];
-        norm[r] += square;
-        diagonal[r] += square * weight;
-      }
-    }
-    std::copy(norm, norm + rows, &sums.norm[first]);
-    std::copy(diagonal, diagonal + rows, &sums.diagonal[first]);
-  }
-
   void solve_block(int64_t row, int64_t first, int64_t rows, bool positive, float* products, float* residual,
                    const float* scales, int8_t* codes, RowSums& sums) const {
     const float* scale_of[kTile];
@@ -244,7 +230,8 @@ class Gptq {
       codes_of[i] = codes + column * kStrip;
       scale_of[i] = scales + (a < op_.k ? column / op_.group_size : op_.k / op_.group_size) * kStrip;
     }
-    float loss[kStrip] = {}, error[kStrip] = {};
+    float loss[kStrip] = {}, error[kStrip] = {}, norm[kStrip] = {}, weighted[kStrip] = {};
+    kernels_.add_norms(residual + row * kStripFloats, &diagonal_[row * kTile], norm, weighted);
     const float high = op_.bits == 8 ? 127.0f : 7.0f;
     const Identity& identity = Identity::get();
     kernels_.solve_block({positive ? tile(row, row) : identity.tile.data(),
@@ -253,6 +240,8 @@ class Gptq {
     for (int64_t r = 0; r < rows; ++r) {
       sums.loss[first + r] += loss[r];
       sums.error[first + r] += error[r];
+      sums.norm[first + r] += norm[r];
+      sums.weighted[first + r] += weighted[r];
     }
   }
 
@@ -276,7 +265,7 @@ class Gptq {
   std::vector<char> dead_;
   double mean_ = 0.0;
   float* factor_;
-  std::vector<float> inverse_;
+  std::vector<float> inverse_, diagonal_;  // 1 / U_aa; H_aa as it came
 };
 
 }  // namespace

@@ -54,6 +54,8 @@ struct GptqKernels {
   // c (128, 32) += a b: `a` a whole tile, b (128, 32).
   void (*add_product)(float* c, const float* a, const float* b);
   void (*solve_block)(const GptqBlock& block);
+  // Per row of a strip's block (128, 32): norm += sum of w_a^2, weighted += sum of w_a^2 diagonal_a.
+  void (*add_norms)(const float* block, const float* diagonal, float* norm, float* weighted);
   // At most 32 rows of k values, `stride` elements apart, as a strip: strip[place[i]][r] = weight[r * stride + i].
   void (*load_strip)(const void* weight, DType dtype, int64_t rows, int64_t stride, int64_t k, const int64_t* place,
                      float* strip);

@@ -179,6 +179,19 @@ static void solve_block(const GptqBlock& block) {
   }
 }
 
+static void add_norms(const float* block, const float* diagonal, float* norm, float* weighted) {
+  for (int v = 0; v < kStrip; v += kLanes) {
+    Lanes sum = load(norm + v), weighted_sum = load(weighted + v);
+    for (int a = 0; a < kTile; ++a) {
+      const Lanes w = load(block + a * kStrip + v), square = w * w;
+      sum += square;
+      weighted_sum = fma(square, all(diagonal[a]), weighted_sum);
+    }
+    store(norm + v, sum);
+    store(weighted + v, weighted_sum);
+  }
+}
+
 static void load_strip(const void* weight, DType dtype, int64_t rows, int64_t stride, int64_t k, const int64_t* place,
                        float* strip) {
   for (int64_t r = 0; r < rows; ++r)
@@ -191,7 +204,7 @@ static void store_codes(const int8_t* strip, int64_t rows, int64_t k, int8_t* co
 }
 
 constexpr GptqKernels kGptqKernels{subtract_product, factor_tile, solve_panel, add_product,
-                                   solve_block,      load_strip,  store_codes};
+                                   solve_block,      add_norms,   load_strip,  store_codes};
 
 }  // namespace
 }  // namespace pennyweight::cpu
