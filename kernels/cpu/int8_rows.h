@@ -148,9 +148,18 @@ struct Output {
   DType dtype;
 };
 
-// A panel's part of a vector of n values as 64 floats, zero past n.
+// A panel's part of a vector of n values as 64 floats, zero past n. Without a vector nothing is written.
 inline void panel_floats(const void* from, DType dtype, int64_t n0, int64_t n, float* to) {
-  for (int64_t i = 0; i < kPanel; ++i) to[i] = from && n0 + i < n ? pennyweight::load_f32(from, dtype, n0 + i) : 0.0f;
+  if (!from) return;
+  with_dtype(dtype, [&](auto tag) {
+    constexpr DType type = decltype(tag)::value;
+    const char* p = static_cast<const char*>(from) + n0 * dtype_bytes(type);
+    for (int64_t i = 0; i < kPanel; i += 16) {
+      const int64_t left = n - n0 - i;
+      const int count = left >= 16 ? 16 : left > 0 ? static_cast<int>(left) : 0;
+      store_f32(to + i, load<type>(p + i * dtype_bytes(type), count));
+    }
+  });
 }
 
 // Stores value(j), outputs n0 + 16j .., + bias, of row m; `bias` holds the panel's 64.

@@ -8,6 +8,11 @@
 //   32 k = 4 steps:  8 vpmaddubsw + 7 vpaddw  →  1 vpmaddwd + 1 vpaddd          per row and 8 outputs
 //
 // A pass is 4 rows by 8 outputs, 2 by 16 or 1 by 32; a group's 4 KB stay in L1 over the passes.
+//
+// Needs     AVX2
+// Limit     four operations per 64 products and register: twice the rate of W8A8 on this instruction set
+// Tried     Zen 4, (4096, 4096), groups of 128, one thread, thread CPU time: M = 1 310 us, M = 16 2.2 ms (248 GOP/s).
+//           Prefetching a group's 66 lines at its start instead of along its steps: 517 us at M = 1.
 #include "kernels_int8.h"
 #include "linear_w4a8_int8.h"
 

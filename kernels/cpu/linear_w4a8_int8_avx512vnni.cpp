@@ -5,6 +5,12 @@
 // registers; a step's 8 k are two rounds of 4 decoded registers, the second one loaded again from L1, because keeping
 // it would cost the registers of a row. Everything in the loop is asm volatile: GCC 12 otherwise merges the loads,
 // keeps all eight registers and spills accumulators.
+//
+// Needs     AVX512-VNNI
+// Limit     M = 1 by weight traffic, N * K / 2 bytes and the scales; from M = 16 on by vpdpbusd
+// Tried     Zen 4, (4096, 4096), groups of 128, one thread, thread CPU time: M = 16 1.27 ms, M = 256 20.4 ms, 89 % of
+// the
+//           vpdpbusd rate and within 6 % of W8A8. Unrolling by pragmas left all accumulators in memory: 55 %.
 #include "kernels_int8.h"
 #include "linear_w4a8_int8.h"
 #include "unroll.h"

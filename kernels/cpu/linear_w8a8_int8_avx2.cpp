@@ -9,6 +9,11 @@
 //
 // A pass is 4 rows by 16 outputs: 8 accumulators, 4 registers of weights, 2 broadcasts; four passes make a panel.
 // One row takes 64 outputs in one pass, two rows 32, so that M = 1 streams its weights in order.
+//
+// Needs     AVX2
+// Limit     M = 1 by weight traffic; else by four operations (2 multiply, 2 add) per 32 products and register
+// Tried     Zen 4, (4096, 4096), one thread, thread CPU time: M = 16 3.4 ms (156 GOP/s), M = 64 13.5 ms (159 GOP/s).
+//           M = 4 as one stream without blocks: 1507 us instead of 916, its four passes read the panel from L2.
 #include "kernels_int8.h"
 #include "linear_w8a8_int8.h"
 #include "pennyweight/device.h"

@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from rows import DTYPES, Array, assert_same_bits, encode, implementations, run, strided
 
 # Rows around a tile's height, outputs around a panel, K around 4, 16, a block of K.
@@ -108,3 +110,19 @@ def test_linear_w8a8_int8_matches_reference_across_row_blocks(implementation: st
     args |= {"weight": pack(rng.integers(-128, 128, (n, k), dtype=np.int8)), "x_dtype": "bf16"}
     args |= {"y_stride": n, "col_scale": rng.uniform(0.001, 0.1, n).astype(np.float32)}
     compare("linear_w8a8_int8", implementation, args, y_like(m, n, "bf16"))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(1, 40), st.integers(1, 200), st.integers(1, 200), st.integers(0, 5), st.sampled_from(DTYPES)
+)
+def test_linear_w8a8_int8_matches_reference_on_any_shape(
+    m: int, n: int, k: int, gap: int, dtype: str
+) -> None:
+    rng = np.random.default_rng(m * n + k)
+    x, stride = strided(encode(rng.standard_normal((m, k)), dtype), gap)
+    args = {"x": x, "x_stride": stride, "weight": pack(rng.integers(-128, 128, (n, k), dtype=np.int8))}
+    args |= {"col_scale": rng.uniform(0.001, 0.1, n).astype(np.float32), "m": m, "n": n, "k": k}
+    args |= {"x_dtype": dtype, "y_stride": n + gap, "bias": encode(rng.standard_normal(n), dtype)}
+    for implementation in implementations("linear_w8a8_int8"):
+        compare("linear_w8a8_int8", implementation, args, y_like(m, n + gap, dtype))
