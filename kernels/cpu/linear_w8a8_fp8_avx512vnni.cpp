@@ -15,6 +15,8 @@
 //
 // Numerics  decoding is exact; bound in linear_panels.h
 // Reference kernels/reference/linear.cpp
+// Tried     one core of a Zen 4, weights in cache: M = 1: 14 GB/s; M = 4, 16, 64: 65, 77, 83 % of the float32 peak;
+//           in registers M = 64 has 76 %, since 19 instructions of decoding serve 4 units.
 #include "fma_avx512.h"
 #include "fp8_rows.h"
 #include "linear_float.h"
@@ -27,6 +29,7 @@ struct Fp8Singles {
     __m512i even, odd;  // float16: k 0 and 1 of 16 outputs, then k 2 and 3
   };
   static constexpr int units = 4;
+  static constexpr int64_t register_limit = 16;
 
   __m512i order = _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7);
 

@@ -18,7 +18,7 @@ struct Avx512 {
   using Vec = __m512;
   using Bits = __m512i;
   static constexpr int lanes = 16;
-  static constexpr int64_t register_rows = 16, register_limit = 48;
+  static constexpr int64_t register_rows = 16;
   static constexpr int64_t tile_rows = 6;
   static constexpr int tile_width = 4;
   static constexpr int register_width(int rows) { return rows <= 4 ? 4 : rows <= 8 ? 2 : 1; }  // <= 16 sums
