@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // limits.cpp: what this machine can do at most, to judge kernels by: memory read bandwidth and the peaks of the
-// instructions that the kernels are made of. Built by roofline.py for the machine at hand (-march=native); one function:
+// instructions that the kernels are made of. Built by roofline.py for the machine at hand (-march=native); one
+// function:
 //
 //   double limit(int what, int threads, void* buffer, long bytes)    bytes per second (0) or operations per second
 //
@@ -13,9 +14,7 @@
 
 namespace {
 
-double seconds() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
+double seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 // Runs work(thread) on every thread at once; the time of the slowest, thread start included.
 template <class F>

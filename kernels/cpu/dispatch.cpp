@@ -142,7 +142,8 @@ int choose(OpId id, const void* op, const char* implementation, Status* status) 
     }
     const int i = find_forced(info, name);
     if (const char* why = info.implementations[i].why_not(op, device())) {
-      say(status, Code::unsupported, std::string(info.name) + ": " + info.implementations[i].name + " was forced but " + why);
+      say(status, Code::unsupported,
+          std::string(info.name) + ": " + info.implementations[i].name + " was forced but " + why);
       return -1;
     }
     return i;

@@ -6,27 +6,49 @@
 
 namespace pennyweight::cpu {
 namespace {
-const Field pack_int8_fields[] = {PW_FIELD(PackInt8, codes, input), PW_FIELD(PackInt8, weight, output), PW_FIELD(PackInt8, n, integer), PW_FIELD(PackInt8, k, integer)};
+const Field pack_int8_fields[] = {PW_FIELD(PackInt8, codes, input), PW_FIELD(PackInt8, weight, output),
+                                  PW_FIELD(PackInt8, n, integer), PW_FIELD(PackInt8, k, integer)};
 const Implementation pack_int8[] = {{"reference", always, erased<PackInt8, reference::pack_int8>}};
-const Field unpack_int8_fields[] = {PW_FIELD(UnpackInt8, weight, input), PW_FIELD(UnpackInt8, codes, output), PW_FIELD(UnpackInt8, n, integer), PW_FIELD(UnpackInt8, k, integer)};
+const Field unpack_int8_fields[] = {PW_FIELD(UnpackInt8, weight, input), PW_FIELD(UnpackInt8, codes, output),
+                                    PW_FIELD(UnpackInt8, n, integer), PW_FIELD(UnpackInt8, k, integer)};
 const Implementation unpack_int8[] = {{"reference", always, erased<UnpackInt8, reference::unpack_int8>}};
-const Field dequantize_int8_fields[] = {PW_FIELD(DequantizeInt8, weight, input), PW_FIELD(DequantizeInt8, scale, input), PW_FIELD(DequantizeInt8, out, output), PW_FIELD(DequantizeInt8, n, integer), PW_FIELD(DequantizeInt8, k, integer)};
+const Field dequantize_int8_fields[] = {PW_FIELD(DequantizeInt8, weight, input), PW_FIELD(DequantizeInt8, scale, input),
+                                        PW_FIELD(DequantizeInt8, out, output), PW_FIELD(DequantizeInt8, n, integer),
+                                        PW_FIELD(DequantizeInt8, k, integer)};
 const Implementation dequantize_int8[] = {{"reference", always, erased<DequantizeInt8, reference::dequantize_int8>}};
-const Field pack_fp8_fields[] = {PW_FIELD(PackFp8, codes, input), PW_FIELD(PackFp8, weight, output), PW_FIELD(PackFp8, n, integer), PW_FIELD(PackFp8, k, integer)};
+const Field pack_fp8_fields[] = {PW_FIELD(PackFp8, codes, input), PW_FIELD(PackFp8, weight, output),
+                                 PW_FIELD(PackFp8, n, integer), PW_FIELD(PackFp8, k, integer)};
 const Implementation pack_fp8[] = {{"reference", always, erased<PackFp8, reference::pack_fp8>}};
-const Field unpack_fp8_fields[] = {PW_FIELD(UnpackFp8, weight, input), PW_FIELD(UnpackFp8, codes, output), PW_FIELD(UnpackFp8, n, integer), PW_FIELD(UnpackFp8, k, integer)};
+const Field unpack_fp8_fields[] = {PW_FIELD(UnpackFp8, weight, input), PW_FIELD(UnpackFp8, codes, output),
+                                   PW_FIELD(UnpackFp8, n, integer), PW_FIELD(UnpackFp8, k, integer)};
 const Implementation unpack_fp8[] = {{"reference", always, erased<UnpackFp8, reference::unpack_fp8>}};
-const Field dequantize_fp8_fields[] = {PW_FIELD(DequantizeFp8, weight, input), PW_FIELD(DequantizeFp8, scale, input), PW_FIELD(DequantizeFp8, out, output), PW_FIELD(DequantizeFp8, n, integer), PW_FIELD(DequantizeFp8, k, integer)};
+const Field dequantize_fp8_fields[] = {PW_FIELD(DequantizeFp8, weight, input), PW_FIELD(DequantizeFp8, scale, input),
+                                       PW_FIELD(DequantizeFp8, out, output), PW_FIELD(DequantizeFp8, n, integer),
+                                       PW_FIELD(DequantizeFp8, k, integer)};
 const Implementation dequantize_fp8[] = {{"reference", always, erased<DequantizeFp8, reference::dequantize_fp8>}};
-const Field pack_int4_fields[] = {PW_FIELD(PackInt4, codes, input), PW_FIELD(PackInt4, scale, input), PW_FIELD(PackInt4, zeros, input), PW_FIELD(PackInt4, weight, output), PW_FIELD(PackInt4, n, integer), PW_FIELD(PackInt4, k, integer), PW_FIELD(PackInt4, group_size, integer), PW_FIELD(PackInt4, scale_dtype, dtype)};
+const Field pack_int4_fields[] = {PW_FIELD(PackInt4, codes, input),        PW_FIELD(PackInt4, scale, input),
+                                  PW_FIELD(PackInt4, zeros, input),        PW_FIELD(PackInt4, weight, output),
+                                  PW_FIELD(PackInt4, n, integer),          PW_FIELD(PackInt4, k, integer),
+                                  PW_FIELD(PackInt4, group_size, integer), PW_FIELD(PackInt4, scale_dtype, dtype)};
 const Implementation pack_int4[] = {{"reference", always, erased<PackInt4, reference::pack_int4>}};
-const Field unpack_int4_fields[] = {PW_FIELD(UnpackInt4, weight, input), PW_FIELD(UnpackInt4, codes, output), PW_FIELD(UnpackInt4, scale, output), PW_FIELD(UnpackInt4, zeros, output), PW_FIELD(UnpackInt4, n, integer), PW_FIELD(UnpackInt4, k, integer), PW_FIELD(UnpackInt4, group_size, integer), PW_FIELD(UnpackInt4, scale_dtype, dtype)};
+const Field unpack_int4_fields[] = {
+    PW_FIELD(UnpackInt4, weight, input),       PW_FIELD(UnpackInt4, codes, output),
+    PW_FIELD(UnpackInt4, scale, output),       PW_FIELD(UnpackInt4, zeros, output),
+    PW_FIELD(UnpackInt4, n, integer),          PW_FIELD(UnpackInt4, k, integer),
+    PW_FIELD(UnpackInt4, group_size, integer), PW_FIELD(UnpackInt4, scale_dtype, dtype)};
 const Implementation unpack_int4[] = {{"reference", always, erased<UnpackInt4, reference::unpack_int4>}};
-const Field dequantize_int4_fields[] = {PW_FIELD(DequantizeInt4, weight, input), PW_FIELD(DequantizeInt4, out, output), PW_FIELD(DequantizeInt4, n, integer), PW_FIELD(DequantizeInt4, k, integer), PW_FIELD(DequantizeInt4, group_size, integer), PW_FIELD(DequantizeInt4, zero_points, integer), PW_FIELD(DequantizeInt4, scale_dtype, dtype)};
+const Field dequantize_int4_fields[] = {
+    PW_FIELD(DequantizeInt4, weight, input),       PW_FIELD(DequantizeInt4, out, output),
+    PW_FIELD(DequantizeInt4, n, integer),          PW_FIELD(DequantizeInt4, k, integer),
+    PW_FIELD(DequantizeInt4, group_size, integer), PW_FIELD(DequantizeInt4, zero_points, integer),
+    PW_FIELD(DequantizeInt4, scale_dtype, dtype)};
 const Implementation dequantize_int4[] = {{"reference", always, erased<DequantizeInt4, reference::dequantize_int4>}};
-const Field pack_nibbles_fields[] = {PW_FIELD(PackNibbles, codes, input), PW_FIELD(PackNibbles, words, output), PW_FIELD(PackNibbles, rows, integer), PW_FIELD(PackNibbles, columns, integer)};
+const Field pack_nibbles_fields[] = {PW_FIELD(PackNibbles, codes, input), PW_FIELD(PackNibbles, words, output),
+                                     PW_FIELD(PackNibbles, rows, integer), PW_FIELD(PackNibbles, columns, integer)};
 const Implementation pack_nibbles[] = {{"reference", always, erased<PackNibbles, reference::pack_nibbles>}};
-const Field unpack_nibbles_fields[] = {PW_FIELD(UnpackNibbles, words, input), PW_FIELD(UnpackNibbles, codes, output), PW_FIELD(UnpackNibbles, rows, integer), PW_FIELD(UnpackNibbles, columns, integer)};
+const Field unpack_nibbles_fields[] = {PW_FIELD(UnpackNibbles, words, input), PW_FIELD(UnpackNibbles, codes, output),
+                                       PW_FIELD(UnpackNibbles, rows, integer),
+                                       PW_FIELD(UnpackNibbles, columns, integer)};
 const Implementation unpack_nibbles[] = {{"reference", always, erased<UnpackNibbles, reference::unpack_nibbles>}};
 
 const OpInfo table[] = {

@@ -8,17 +8,23 @@
 namespace pennyweight::cpu {
 namespace {
 
-#define PW_QUANTIZE_FIELDS(Op)                                                                                \
-  {PW_FIELD(Op, x, input), PW_FIELD(Op, smooth, input), PW_FIELD(Op, codes, output), PW_FIELD(Op, scale, output), \
-   PW_FIELD(Op, m, integer), PW_FIELD(Op, k, integer), PW_FIELD(Op, x_stride, integer), PW_FIELD(Op, x_dtype, dtype)}
-#define PW_RMS_FIELDS(Op)                                                                                       \
-  {PW_FIELD(Op, x, input), PW_FIELD(Op, residual, input), PW_FIELD(Op, weight, input), PW_FIELD(Op, codes, output), \
-   PW_FIELD(Op, scale, output), PW_FIELD(Op, hidden, output), PW_FIELD(Op, m, integer), PW_FIELD(Op, k, integer),   \
-   PW_FIELD(Op, x_stride, integer), PW_FIELD(Op, residual_stride, integer), PW_FIELD(Op, eps, real),                \
-   PW_FIELD(Op, x_dtype, dtype)}
-#define PW_SILU_FIELDS(Op)                                                                                \
-  {PW_FIELD(Op, gate_up, input), PW_FIELD(Op, codes, output), PW_FIELD(Op, scale, output), PW_FIELD(Op, m, integer), \
-   PW_FIELD(Op, k, integer), PW_FIELD(Op, x_stride, integer), PW_FIELD(Op, x_dtype, dtype)}
+#define PW_QUANTIZE_FIELDS(Op)                                                                   \
+  {                                                                                              \
+      PW_FIELD(Op, x, input),          PW_FIELD(Op, smooth, input), PW_FIELD(Op, codes, output), \
+      PW_FIELD(Op, scale, output),     PW_FIELD(Op, m, integer),    PW_FIELD(Op, k, integer),    \
+      PW_FIELD(Op, x_stride, integer), PW_FIELD(Op, x_dtype, dtype)}
+#define PW_RMS_FIELDS(Op)                                                   \
+  {PW_FIELD(Op, x, input),          PW_FIELD(Op, residual, input),          \
+   PW_FIELD(Op, weight, input),     PW_FIELD(Op, codes, output),            \
+   PW_FIELD(Op, scale, output),     PW_FIELD(Op, hidden, output),           \
+   PW_FIELD(Op, m, integer),        PW_FIELD(Op, k, integer),               \
+   PW_FIELD(Op, x_stride, integer), PW_FIELD(Op, residual_stride, integer), \
+   PW_FIELD(Op, eps, real),         PW_FIELD(Op, x_dtype, dtype)}
+#define PW_SILU_FIELDS(Op)                                                                        \
+  {                                                                                               \
+      PW_FIELD(Op, gate_up, input), PW_FIELD(Op, codes, output), PW_FIELD(Op, scale, output),     \
+      PW_FIELD(Op, m, integer),     PW_FIELD(Op, k, integer),    PW_FIELD(Op, x_stride, integer), \
+      PW_FIELD(Op, x_dtype, dtype)}
 
 const Field quantize_int8_fields[] = PW_QUANTIZE_FIELDS(QuantizePerTokenInt8);
 const Field quantize_fp8_fields[] = PW_QUANTIZE_FIELDS(QuantizePerTokenFp8);
@@ -27,10 +33,12 @@ const Field rms_fp8_fields[] = PW_RMS_FIELDS(RmsNormQuantizeFp8);
 const Field silu_int8_fields[] = PW_SILU_FIELDS(SiluMulQuantizeInt8);
 const Field silu_fp8_fields[] = PW_SILU_FIELDS(SiluMulQuantizeFp8);
 
-#define PW_QUANTIZE_IMPLEMENTATIONS(Op, name)                    \
-  {{"avx512vnni", needs_avx512vnni, erased<Op, avx512vnni::name>}, \
-   {"avx2", needs_avx2, erased<Op, avx2::name>},                 \
-   {"reference", always, erased<Op, reference::name>}}
+#define PW_QUANTIZE_IMPLEMENTATIONS(Op, name)                                                                       \
+  {                                                                                                                 \
+    {"avx512vnni", needs_avx512vnni, erased<Op, avx512vnni::name>}, {"avx2", needs_avx2, erased<Op, avx2::name>}, { \
+      "reference", always, erased<Op, reference::name>                                                              \
+    }                                                                                                               \
+  }
 
 const Implementation quantize_int8[] = PW_QUANTIZE_IMPLEMENTATIONS(QuantizePerTokenInt8, quantize_per_token_int8);
 const Implementation quantize_fp8[] = PW_QUANTIZE_IMPLEMENTATIONS(QuantizePerTokenFp8, quantize_per_token_fp8);

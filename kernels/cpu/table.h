@@ -16,8 +16,12 @@ const char* erased_why(const void* op, const Device& device) {
 
 inline const char* always(const void*, const Device&) { return nullptr; }
 inline const char* needs_avx2(const void*, const Device& d) { return d.avx2 ? nullptr : "needs AVX2, FMA and F16C"; }
-inline const char* needs_avx512(const void*, const Device& d) { return d.avx512 ? nullptr : "needs AVX-512 F, BW, VL and DQ"; }
-inline const char* needs_avx512vnni(const void*, const Device& d) { return d.avx512vnni ? nullptr : "needs AVX512-VNNI"; }
+inline const char* needs_avx512(const void*, const Device& d) {
+  return d.avx512 ? nullptr : "needs AVX-512 F, BW, VL and DQ";
+}
+inline const char* needs_avx512vnni(const void*, const Device& d) {
+  return d.avx512vnni ? nullptr : "needs AVX512-VNNI";
+}
 inline const char* needs_avx512bf16(const void*, const Device& d) {
   if (!d.avx512bf16) return "needs AVX512-BF16";
   return d.avx512vbmi ? nullptr : "needs AVX512-VBMI";

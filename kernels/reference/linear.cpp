@@ -11,9 +11,7 @@
 namespace pennyweight::reference {
 namespace {
 
-float with_bias(float v, const void* bias, DType dtype, int64_t n) {
-  return bias ? v + load_f32(bias, dtype, n) : v;
-}
+float with_bias(float v, const void* bias, DType dtype, int64_t n) { return bias ? v + load_f32(bias, dtype, n) : v; }
 
 // One token's codes and scale, as the quantization ops make them.
 template <class Op, class Linear>
@@ -137,8 +135,8 @@ void linear_w4a8_int8(const LinearW4A8Int8& op, const Executor& executor) {
           const uint32_t word = *reinterpret_cast<const uint32_t*>(weight + panel.dword(n, k));
           acc += x[k] * (static_cast<int>(word >> panel.shift(k) & 15u) - 8 - zero);
         }
-        total = fma_f32(static_cast<float>(acc), load_f32(block + panel.scale_offset(), op.scale_dtype, n % kPanel),
-                        total);
+        total =
+            fma_f32(static_cast<float>(acc), load_f32(block + panel.scale_offset(), op.scale_dtype, n % kPanel), total);
       }
       store_f32(op.y, op.x_dtype, m * op.y_stride + n, with_bias(total * row_scale, op.bias, op.x_dtype, n));
     }

@@ -17,8 +17,8 @@ struct GemmW8A8 {
   const void* bias;        // (n,) y_dtype, or null
   void* y;                 // (m, n), rows y_stride apart
   int64_t m, n, k, codes_stride, y_stride;
-  DType y_dtype;        // f32, f16, bf16; INT8 also i32: the bare accumulators (scales and bias null)
-  int64_t fast_accum;   // FP8 on a card only; a CPU always sums in float32
+  DType y_dtype;       // f32, f16, bf16; INT8 also i32: the bare accumulators (scales and bias null)
+  int64_t fast_accum;  // FP8 on a card only; a CPU always sums in float32
 };
 struct GemmW8A8Int8 : GemmW8A8 {
   static constexpr OpId id = OpId::gemm_w8a8_int8;

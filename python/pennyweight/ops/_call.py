@@ -21,7 +21,7 @@ def _load() -> Any:
     )  # in place, in a wheel, or where an editable install says
     if spec is None or spec.origin is None:
         raise ImportError("pennyweight: its library _ops.so is missing; build it with `pip install .`")
-    torch.ops.load_library(spec.origin)  # type: ignore[no-untyped-call]
+    torch.ops.load_library(spec.origin)
     return torch.ops.pennyweight
 
 
