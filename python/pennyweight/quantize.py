@@ -129,7 +129,7 @@ class _Work:
         linears = {n: m for n, m in block.named_modules() if isinstance(m, nn.Linear)}
         names: dict[nn.Module, str] = {m: n for n, m in (linears if smooth is not None else targets).items()}
         watched = norms_of(block) if smooth is not None else {}
-        inputs = gather(block, index, batches, names, watched, hessian=True, ranges=smooth is not None)
+        inputs = gather(block, name, index, batches, names, watched, hessian=True, ranges=smooth is not None)
         if smooth is not None:
             smooth_block(
                 block, index, name, inputs, set(targets), float(smooth), batches[0], self._set_tensor
@@ -170,14 +170,14 @@ class _Work:
 
 @contextmanager
 def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Switch dropout off for a while; each module's mode comes back."""
-    training = [module for module in model.modules() if module.training]
+    """Switch dropout off for a while; each place in the model gets its mode back, whatever is there by then."""
+    training = [name for name, module in model.named_modules() if module.training]
     try:
         model.eval()
         yield
     finally:
-        for module in training:
-            module.training = True
+        for name in training:
+            model.get_submodule(name).training = True
 
 
 def _warnings(report: Report, data: Calibration | None, work: _Work) -> list[str]:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -43,6 +43,15 @@ def build(family: str, dtype: torch.dtype = torch.float32, **changes: Any) -> to
             else:
                 parameter.copy_(torch.randn_like(parameter) * 0.15)
     return model.to(dtype)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Tiny models: more threads cost more than they do."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 _cache: dict[Any, torch.nn.Module] = {}

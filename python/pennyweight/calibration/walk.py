@@ -77,7 +77,7 @@ class Inputs:
                 self.high = torch.full((rows.shape[1],), -torch.inf)
             ops.column_range(rows, self.low, self.high)
 
-    def check_finite(self) -> None:
+    def check_finite(self, block: str) -> None:
         """Raise CalibrationError where an activation was NaN or Inf: its square is on the diagonal, its
         value a range.
         """
@@ -88,7 +88,7 @@ class Inputs:
         ]
         if not all(bool(t.isfinite().all()) for t in seen):
             raise CalibrationError(
-                f"calibration: NaN or Inf in the activations that {self.readers[0]} reads; the model "
+                f"calibration: NaN or Inf in the activations that {block}.{self.readers[0]} reads; the model "
                 f"overflows on this data: load it in bfloat16 or float32, or find the module that makes them"
             )
 
@@ -113,6 +113,7 @@ def block_inputs(model: nn.Module, blocks: nn.ModuleList, ids: Tensor) -> list[B
 
 def gather(
     block: nn.Module,
+    name: str,
     index: int,
     batches: Iterable[Batch],
     names: dict[nn.Module, str],
@@ -126,7 +127,7 @@ def gather(
     Layers that are called with the same tensor (q, k and v; gate and up) share one `Inputs`.
 
     Args:
-        block: The block, number `index` of the model.
+        block: The block, number `index` of the model, where it is called `name`.
         batches: Its inputs; left as they are.
         names: The layers to watch, and the names for them.
         watched: Modules whose outputs are recognized as some layer's input.
@@ -142,14 +143,14 @@ def gather(
     ] = {}  # this batch's tensors, kept alive so that addresses stay unique
 
     def on_input(module: nn.Module, args: tuple[Any, ...]) -> None:
-        x, name = args[0], names[module]
+        x, layer = args[0], names[module]
         if not x.numel():
             return
         _, known = seen.get(_key(x), (x, None))
         if isinstance(known, Inputs):
-            _join(found, name, known)
+            _join(found, layer, known)
             return
-        inputs = found.setdefault(name, Inputs([name]))
+        inputs = found.setdefault(layer, Inputs([layer]))
         inputs.producer = known if known is not None else inputs.producer
         seen[_key(x)] = x, inputs
         inputs.add(x, hessian, ranges)
@@ -167,7 +168,7 @@ def gather(
             batch.run(block, index)
             seen.clear()
     for inputs in found.values():
-        inputs.check_finite()
+        inputs.check_finite(name)
     return found
 
 
