@@ -16,8 +16,8 @@
 // Numerics  decoding is exact, NaN codes give NaN; bound in linear_panels.h
 // Reference kernels/reference/linear.cpp
 // Limit     M = 1: memory; in cache 42 GB/s of codes a core
-// Tried     one core of a Zen 4, weights in cache: M = 4, 16, 64: 76, 88, 88 % of the bf16 peak in registers; decoded once
-//           85 % at M = 64, 87 % at M = 256.
+// Tried     one core of a Zen 4, weights in cache: M = 4, 16, 64: 76, 88, 88 % of the bf16 peak in registers;
+//           decoded once 85 % at M = 64, 87 % at M = 256.
 #include "dot_bf16.h"
 #include "linear_float.h"
 #include "quantize_row.h"
