@@ -21,21 +21,22 @@ struct Int4Singles {
   using Codes = __m256i;
   static constexpr int units = 8;
   static constexpr int64_t register_limit = 4;
+  static constexpr bool channel_scale = true;  // in the weight, where there are no groups
   Int4Panel panel;
 
-  // The block's scales as float32, and 8 + z.
-  PW_INLINE void prepare(const uint8_t* block, float* scale, uint32_t* offset) const {
-    for (int o = 0; o < kPanel; o += 8) {
-      _mm256_store_ps(scale + o, Fma8::load_as(block + panel.scale_offset(), panel.scale_dtype, o));
-      if constexpr (zeros) {
+  // 8 of the block's scales
+  PW_INLINE __m256 scale(const uint8_t* block, int64_t o) const {
+    return Fma8::load_as(block + panel.scale_offset(), panel.scale_dtype, o);
+  }
+  // 8 + z as float32
+  PW_INLINE void offsets(const uint8_t* block, uint32_t* offset) const {
+    if constexpr (zeros) {
+      for (int o = 0; o < kPanel; o += 8) {
         const __m128i z = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(block + panel.zero_offset() + o));
         const __m256i z8 = _mm256_add_epi32(_mm256_cvtepi8_epi32(z), _mm256_set1_epi32(8));
         _mm256_store_si256(reinterpret_cast<__m256i*>(offset + o), _mm256_castps_si256(_mm256_cvtepi32_ps(z8)));
       }
     }
-  }
-  PW_INLINE void prefetch(const uint8_t* block) const {
-    for (int64_t i = panel.scale_offset(); i < panel.group_bytes(); i += 64) __builtin_prefetch(block + i);
   }
   PW_INLINE Codes load(const uint8_t* codes) const {
     return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes));

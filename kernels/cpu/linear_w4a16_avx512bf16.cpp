@@ -32,6 +32,7 @@ struct Int4Pairs {
   using Codes = __m512i;
   static constexpr int units = 4;
   static constexpr int64_t register_limit = 128;
+  static constexpr bool channel_scale = true;  // in the weight, where there are no groups
   Int4Panel panel;
   __m512i table;
 
@@ -40,20 +41,20 @@ struct Int4Pairs {
     for (int i = 0; i < 32; ++i) values[i] = f32_bf16(static_cast<float>(zeros ? (i < 16 ? i : i - 32) : (i & 15) - 8));
     table = _mm512_load_si512(values);
   }
-  // The block's scales as float32, and 8 + z in both words of each output's dword.
-  PW_INLINE void prepare(const uint8_t* block, float* scale, uint32_t* offset) const {
-    for (int o = 0; o < kPanel; o += 16) {
-      _mm512_store_ps(scale + o, Avx512::load_as(block + panel.scale_offset(), panel.scale_dtype, o));
-      if constexpr (zeros) {
+  // 16 of the block's scales
+  PW_INLINE __m512 scale(const uint8_t* block, int64_t o) const {
+    return Avx512::load_as(block + panel.scale_offset(), panel.scale_dtype, o);
+  }
+  // 8 + z in both words of each output's dword.
+  PW_INLINE void offsets(const uint8_t* block, uint32_t* offset) const {
+    if constexpr (zeros) {
+      for (int o = 0; o < kPanel; o += 16) {
         const __m512i z =
             _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(block + panel.zero_offset() + o)));
         const __m512i z8 = _mm512_add_epi32(z, _mm512_set1_epi32(8));  // 0..15
         _mm512_store_si512(offset + o, _mm512_or_si512(z8, _mm512_slli_epi32(z8, 16)));
       }
     }
-  }
-  PW_INLINE void prefetch(const uint8_t* block) const {
-    for (int64_t i = panel.scale_offset(); i < panel.group_bytes(); i += 64) __builtin_prefetch(block + i);
   }
   PW_INLINE Codes load(const uint8_t* codes) const { return _mm512_loadu_si512(codes); }
   PW_INLINE __m512i unit(Codes codes, int u, const uint32_t* offset) const {

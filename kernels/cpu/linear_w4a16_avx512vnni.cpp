@@ -22,6 +22,7 @@ struct Int4Singles {
   using Codes = __m512i;
   static constexpr int units = 8;
   static constexpr int64_t register_limit = 128;
+  static constexpr bool channel_scale = true;  // in the weight, where there are no groups
   Int4Panel panel;
   __m512 table;  // -8..7
 
@@ -30,18 +31,18 @@ struct Int4Singles {
     for (int i = 0; i < 16; ++i) values[i] = static_cast<float>(i - 8);
     table = _mm512_load_ps(values);
   }
-  // The block's scales and zero points as float32.
-  PW_INLINE void prepare(const uint8_t* block, float* scale, uint32_t* offset) const {
-    for (int o = 0; o < kPanel; o += 16) {
-      _mm512_store_ps(scale + o, Avx512::load_as(block + panel.scale_offset(), panel.scale_dtype, o));
-      if constexpr (zeros) {
+  // 16 of the block's scales
+  PW_INLINE __m512 scale(const uint8_t* block, int64_t o) const {
+    return Avx512::load_as(block + panel.scale_offset(), panel.scale_dtype, o);
+  }
+  // The zero points as float32.
+  PW_INLINE void offsets(const uint8_t* block, uint32_t* offset) const {
+    if constexpr (zeros) {
+      for (int o = 0; o < kPanel; o += 16) {
         const __m128i z = _mm_loadu_si128(reinterpret_cast<const __m128i*>(block + panel.zero_offset() + o));
         _mm512_store_ps(offset + o, _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(z)));
       }
     }
-  }
-  PW_INLINE void prefetch(const uint8_t* block) const {
-    for (int64_t i = panel.scale_offset(); i < panel.group_bytes(); i += 64) __builtin_prefetch(block + i);
   }
   PW_INLINE Codes load(const uint8_t* codes) const { return _mm512_loadu_si512(codes); }
   PW_INLINE __m512i unit(Codes codes, int u, const uint32_t* offset) const {

@@ -29,6 +29,7 @@ struct Fp8Singles {
   };
   static constexpr int units = 4;
   static constexpr int64_t register_limit = 4;
+  static constexpr bool channel_scale = false;  // outside of the weight
 
   // Words whose high byte is a code.
   static PW_INLINE __m256i to_half(__m256i words) {
@@ -37,8 +38,8 @@ struct Fp8Singles {
     const __m256i nan = _mm256_cmpeq_epi16(magnitude, _mm256_set1_epi16(0x3f80));
     return _mm256_or_si256(half, _mm256_and_si256(nan, _mm256_set1_epi16(0x4000)));
   }
-  // Scales are per output, outside of the weight.
-  static void prepare(const uint8_t*, float*, uint32_t*) {}
+  // No zero points.
+  static void offsets(const uint8_t*, uint32_t*) {}
   static PW_INLINE Codes load(const uint8_t* codes) {
     const __m256i v = _mm256_permute4x64_epi64(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes)), 0xd8);
     return {to_half(_mm256_slli_epi16(v, 8)), to_half(v)};

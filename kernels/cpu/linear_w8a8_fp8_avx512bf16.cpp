@@ -31,6 +31,7 @@ struct Fp8Pairs {
   };
   static constexpr int units = 2;
   static constexpr int64_t register_limit = 128;
+  static constexpr bool channel_scale = false;  // outside of the weight
   __m512i low[2], high[2], sign;
 
   Fp8Pairs() {
@@ -50,8 +51,8 @@ struct Fp8Pairs {
     const __m512i h = _mm512_permutex2var_epi8(high[0], codes, high[1]);
     return {_mm512_permutex2var_epi8(low[0], codes, low[1]), _mm512_ternarylogic_epi32(h, codes, sign, 0xf8)};
   }
-  // Scales are per output, outside of the weight.
-  static void prepare(const uint8_t*, float*, uint32_t*) {}
+  // No zero points.
+  static void offsets(const uint8_t*, uint32_t*) {}
   PW_INLINE Codes load(const uint8_t* codes) const { return split(_mm512_loadu_si512(codes)); }
   static PW_INLINE __m512i unit(const Codes& v, int u, const uint32_t*) {
     return u ? _mm512_unpackhi_epi8(v.low, v.high) : _mm512_unpacklo_epi8(v.low, v.high);

@@ -30,6 +30,7 @@ struct Fp8Singles {
   };
   static constexpr int units = 4;
   static constexpr int64_t register_limit = 16;
+  static constexpr bool channel_scale = false;  // outside of the weight
 
   __m512i order = _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7);
 
@@ -40,8 +41,8 @@ struct Fp8Singles {
     const __mmask32 nan = _mm512_cmpeq_epi16_mask(magnitude, _mm512_set1_epi16(0x3f80));
     return _mm512_mask_mov_epi16(half, nan, _mm512_set1_epi16(0x7f80));
   }
-  // Scales are per output, outside of the weight.
-  static void prepare(const uint8_t*, float*, uint32_t*) {}
+  // No zero points.
+  static void offsets(const uint8_t*, uint32_t*) {}
   PW_INLINE Codes load(const uint8_t* codes) const {
     const __m512i v = _mm512_permutexvar_epi64(order, _mm512_loadu_si512(codes));
     return {to_half(_mm512_slli_epi16(v, 8)), to_half(v)};
