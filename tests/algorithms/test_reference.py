@@ -37,8 +37,9 @@ def test_weight_scales_and_codes_match_the_kernel(dtype: torch.dtype, kind: str,
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_mse_scales_err_as_little_as_the_reference(dtype: torch.dtype, kind: str) -> None:
-    # Where two candidates err alike the choice between them rests on the last bit of a sum, so errors are compared:
-    # 128 terms, each with a relative error of a few float32 roundoffs (2^-24), leave 2^-17 to spare.
+    # Where two candidates err alike the choice between them rests on the last bit of a sum, so errors are
+    # compared: 128 terms, each with a relative error of a few float32 roundoffs (2^-24), leave 2^-17 to
+    # spare.
     w = weight(dtype)
 
     def error(scale: torch.Tensor) -> torch.Tensor:
@@ -70,6 +71,6 @@ def test_dequantize_inverts_within_half_a_step() -> None:
     w = weight(torch.float32)
     scale = reference.weight_scales(w, "int8")
     back = reference.dequantize(reference.quantize_weight(w, scale, "int8"), scale)
-    # Codes reach 127, the scale is amax / 127.5: the largest weight clips by half a step, as rounding errs at most.
-    # 2^-23: roundoff of the quotient and of the product, each up to 128 steps of 2^-24 relative.
+    # Codes reach 127, the scale is amax / 127.5: the largest weight clips by half a step, as rounding errs
+    # at most. 2^-23: roundoff of the quotient and of the product, each up to 128 steps of 2^-24 relative.
     assert bool(((back - w).abs() <= scale * (0.5 + 128 * 2**-23)).all())

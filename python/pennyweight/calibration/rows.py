@@ -119,5 +119,5 @@ def _check_ids(ids: Tensor, source: str) -> None:
         row, column = (ids < 0).nonzero()[0].tolist()
         raise CalibrationError(
             f"calibration ({source}): id {int(ids[row, column])} at row {row}, position {column} "
-            f"negative; leave padding out: rows must be full"
+            f"is negative; leave padding out: rows must be full"
         )
