@@ -8,9 +8,9 @@
 //
 // Needs     AVX512-VNNI
 // Limit     M = 1 by weight traffic, N * K / 2 bytes and the scales; from M = 16 on by vpdpbusd
-// Tried     Zen 4, (4096, 4096), groups of 128, one thread, thread CPU time: M = 16 1.27 ms, M = 256 20.4 ms, 89 % of
-// the
-//           vpdpbusd rate and within 6 % of W8A8. Unrolling by pragmas left all accumulators in memory: 55 %.
+// Tried     Zen 4, (4096, 4096), groups of 128, one thread, thread CPU time: M = 16 1.27 ms and M = 256
+//           20.4 ms, both 89 % of the vpdpbusd rate and within 6 % of W8A8. Unrolling by pragmas left all
+//           accumulators in memory: 55 %.
 #include "kernels_int8.h"
 #include "linear_w4a8_int8.h"
 #include "unroll.h"

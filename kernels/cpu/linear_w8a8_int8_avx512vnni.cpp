@@ -13,11 +13,10 @@
 //
 // Needs     AVX512-VNNI
 // Limit     M <= 6 is bound by weight traffic, N * K bytes; from M = 12 on by one vpdpbusd (128 operations) per cycle
-// Tried     Zen 4, (4096, 4096), one thread, thread CPU time, best of 9 cold calls: M = 16 1.24 ms and M = 256 19.2 ms
-// are
-//           92 and 94 % of the vpdpbusd rate (473 GOP/s); M = 1 streams at 90 to 95 % of what a bare read loop reaches.
-//           M = 4 prefetched into L2 instead of L1: 829 us instead of 529. Products are asm volatile because GCC 12
-//           reorders the intrinsics until a 6x4 tile no longer fits its registers and is spilled.
+// Tried     Zen 4, (4096, 4096), one thread, thread CPU time, best of 9 cold calls: M = 16 1.24 ms and M = 256
+//           19.2 ms are 92 and 94 % of the vpdpbusd rate (473 GOP/s); M = 1 streams at 90 to 95 % of what a bare read
+//           loop reaches. M = 4 prefetched into L2 instead of L1: 829 us instead of 529. Products are asm volatile
+//           because GCC 12 reorders the intrinsics until a 6x4 tile no longer fits its registers and is spilled.
 #include "kernels_int8.h"
 #include "linear_w8a8_int8.h"
 #include "pennyweight/device.h"

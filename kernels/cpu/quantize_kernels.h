@@ -13,10 +13,9 @@
 //           workspace (4K bytes) stays in L1 or L2, so memory is read once and written once.
 // Numerics  bit for bit the plain loops: true division, sixteen lanes of fused multiply-adds for the sum of squares,
 //           numerics.h's exp operation by operation. The amax is taken on the bits of |v|, where NaN and Inf win.
-// Limit     16 divisions take 10 cycles on Zen 4, twice what the rest of the plain INT8 pass takes
-// Tried     Zen 4, one thread, (256, 4096) bf16, thread CPU time, AVX-512 / AVX2 / plain loops: INT8 160 / 186 / 2070
-// us,
-//           FP8 264 / 352 / 2280, RMSNorm with residual 672 / 722 / 8875, SiLU 863 / 1132 / 16339.
+// Limit     the division: plain INT8 on Zen 4 takes 9 cycles per sixteen values, about what one vdivps takes
+// Tried     Zen 4, one thread, (256, 4096) bf16, thread CPU time in us, AVX-512 / AVX2 / plain loops: INT8 160 / 186 /
+//           2070, FP8 264 / 352 / 2280, RMSNorm with residual 672 / 722 / 8875, SiLU 863 / 1132 / 16339.
 // Reference kernels/reference/quantize.cpp
 #pragma once
 #include "f32x16.h"
