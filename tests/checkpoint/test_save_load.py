@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from tiny import tiny_ids, tiny_model
 
 import pennyweight as pw
-from pennyweight.quantizing import quantize
+from pennyweight.quantize import quantize
 from pennyweight.recipes import Recipe
 
 RECIPES = {

@@ -18,7 +18,7 @@ from tiny import tiny_ids, tiny_model
 
 import pennyweight as pw
 from pennyweight.errors import CheckpointError, UnsupportedError
-from pennyweight.quantizing import quantize
+from pennyweight.quantize import quantize
 from pennyweight.recipes import Recipe
 
 # compressed-tensors 0.20.0 makes zero points of full size when it prepares a model for loading, and then finds packed
