@@ -107,6 +107,17 @@ def test_mse_scales_have_the_least_error(
     assert same >= 0.99 * 10 * len(w)
 
 
+@pytest.mark.parametrize("implementation", implementations("weight_scales"))
+def test_mse_search_finds_a_far_optimum(implementation: str) -> None:
+    # One weight of 1 among 1000 within 0.3: clipping it costs less than coarse steps for all others.
+    weight = torch.rand(1, 1000, generator=torch.Generator().manual_seed(0)) * 0.6 - 0.3
+    weight[0, 500] = 1.0
+    errors = search(weight.numpy(), "int4", 200, 0.8, 160, 2.0)[:, 0]
+    assert np.argmin(errors) > 100
+    scale = find_scales(weight, 1000, "int4", implementation, 1, 200, 0.8, 160, 2.0)
+    assert_equal(scale[0], candidate(np.ones(1, np.float32), int(np.argmin(errors)), 200, "int4"), "scale")
+
+
 @pytest.mark.parametrize("dtype", ["f16", "bf16"])
 @pytest.mark.parametrize("implementation", implementations("weight_scales"))
 def test_mse_scales_of_16_bit_weights_match_plain_loops(implementation: str, dtype: str) -> None:
