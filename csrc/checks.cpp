@@ -103,6 +103,12 @@ Rows rows_of(Name name, const Tensor& t, DType dtype) {
   return out;
 }
 
+Dense dense(const Tensor& t) {
+  Dense out{t.is_contiguous() ? t : torch::stable::contiguous(t)};
+  out.data = out.tensor.const_data_ptr();
+  return out;
+}
+
 struct Task {
   void (*run)(void*, int64_t);
   void* arg;
@@ -194,12 +200,6 @@ int64_t half_of(Name name, const Rows& rows) {
   if (rows.columns % 2 != 0)
     fail_shape(name.op, text(name) + " must be (..., 2K): gate, then up" + came(name, rows.tensor));
   return rows.columns / 2;
-}
-
-Dense dense(const Tensor& t) {
-  Dense out{t.is_contiguous() ? t : torch::stable::contiguous(t)};
-  out.data = out.tensor.const_data_ptr();
-  return out;
 }
 
 Dense matrix(Name name, const Tensor& t, ScalarType dtype) {

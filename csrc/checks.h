@@ -46,7 +46,7 @@ Rows code_rows(Name name, const Tensor& t, ScalarType dtype);  // codes of exact
 Rows same_rows(Name name, const Tensor& t, const Rows& like);  // shape and dtype of `like`
 int64_t half_of(Name name, const Rows& rows);                  // columns / 2, which must be whole
 
-// A contiguous tensor, copied only where the caller's is not; check() kept apart so that outputs can use it too.
+// A contiguous tensor, copied only where the caller's is not.
 struct Dense {
   Tensor tensor;
   const void* data = nullptr;
@@ -55,7 +55,6 @@ struct Dense {
     return static_cast<const T*>(data);
   }
 };
-Dense dense(const Tensor& t);
 Dense matrix(Name name, const Tensor& t, ScalarType dtype);                  // (n, k), both at least 1
 Dense float_matrix(Name name, const Tensor& t);                              // the same, any of the three float dtypes
 Dense vector(Name name, const Tensor& t, ScalarType dtype, int64_t length);  // `length` elements: (n,), (n, 1), ...

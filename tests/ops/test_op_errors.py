@@ -150,6 +150,10 @@ UNSUPPORTED: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: ops.gptq_quantize(X, torch.eye(96), torch.ones(3, 1), 3, -1, 0.01, True),
         "bits must be 8 or 4",
     ),
+    "sparse": (
+        lambda: ops.column_abs_max(X.to_sparse()),
+        "column_abs_max: kernels run on dense CPU .*cpu sparse_coo",
+    ),
     "scheme": (lambda: ops.weight_scales(X, "int5", -1, "minmax"), "scheme must be .*got 'int5'"),
     "observer": (lambda: ops.weight_scales(X, "int4", -1, "max"), "observer must be .*got 'max'"),
 }

@@ -28,20 +28,22 @@ def _load() -> Any:
 _ops = _load()
 
 
-def translated(error: Exception) -> Exception:
-    """An error of a torch operator as the class its tag names; without a tag, as it came."""
-    text = str(error)
-    for tag, kind in _TAGS.items():
-        if tag in text:
-            return kind(text.split(tag, 1)[1].split("\nException raised from", 1)[0])
-    if isinstance(error, NotImplementedError):  # torch's dispatcher: nothing is registered for the device
-        return UnsupportedError(text.split("\n", 1)[0])
-    return error
-
-
 def call(name: str, *args: Any) -> Any:
     """Calls ``torch.ops.pennyweight.<name>``."""
     try:
         return getattr(_ops, name)(*args)
     except RuntimeError as error:
-        raise translated(error) from None
+        raise _translated(name, args, error) from None
+
+
+def _translated(name: str, args: tuple[Any, ...], error: RuntimeError) -> Exception:
+    """An error of a torch operator as the class that its tag names; without a tag, as it came."""
+    text = str(error)
+    for tag, kind in _TAGS.items():
+        if tag in text:
+            return kind(text.split(tag, 1)[1].split("\nException raised from", 1)[0])
+    if isinstance(error, NotImplementedError):  # torch's dispatcher: nothing is registered for such tensors
+        places = {f"{t.device.type} {t.layout}" for t in args if isinstance(t, torch.Tensor)}
+        got = ", ".join(sorted(places)).replace("torch.", "")
+        return UnsupportedError(f"{name}: kernels run on dense CPU tensors; got {got}; use .to('cpu')")
+    return error
