@@ -61,7 +61,10 @@ def test_messages_go_through_the_chat_template_where_there_is_one() -> None:
     def text(data: calibration.Calibration) -> str:
         return "".join(chr(i) for i in data.ids.flatten().tolist())
 
-    assert text(calibration.from_messages([CHAT], Tokenizer(True), length=10)) == "<user>hi there<assistant>hello"
+    assert (
+        text(calibration.from_messages([CHAT], Tokenizer(True), length=10))
+        == "<user>hi there<assistant>hello"
+    )
     assert text(calibration.from_messages([CHAT], Tokenizer(), length=8)) == "\x01hi there\n\nhello"
     rows = [{"messages": CHAT, "text": "plain text"}]
     assert text(calibration.from_dataset(rows, Tokenizer(True), length=6)) == "<user>hi there<assistant>hello"
