@@ -1,15 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Quantize Llama-family models, run them on own kernels, hand them to vLLM.
 
-Names are imported when first used, so that ``import pennyweight`` costs little more than ``import torch``.
+Names are imported when first used, and torch with them, so that ``import pennyweight`` costs next to nothing.
 """
 
 import importlib
 import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
-
-import torch  # noqa: F401  (first: its libraries must be loaded before ours, which find them by name)
 
 from pennyweight.errors import (
     CalibrationError,

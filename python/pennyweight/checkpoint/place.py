@@ -83,7 +83,13 @@ def in_place(out: Path, *, size_bytes: int, like: Path | None) -> Iterator[Path]
 
 
 def _remove(folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
+    """Remove what is half written, though Ctrl-C is pressed again meanwhile."""
+    for _ in range(100):
+        try:
+            shutil.rmtree(folder, ignore_errors=True)
+            return
+        except BaseException:  # only a signal gets here
+            continue
 
 
 def sync(path: Path) -> None:
