@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import edit_json
+from folders import edit_json
 
 from pennyweight.checkpoint.folder import read_folder
 from pennyweight.errors import CheckpointError

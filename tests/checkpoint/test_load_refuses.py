@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import edit_json, edit_tensors
+from folders import edit_json, edit_tensors
 
 import pennyweight as pw
 from pennyweight.errors import CheckpointError, PennyweightError, UnsupportedError

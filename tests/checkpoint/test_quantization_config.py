@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from conftest import FIXTURES, SCHEMES
+from folders import FIXTURES, SCHEMES
 
 from pennyweight.checkpoint.quantization_config import build, parse
 from pennyweight.errors import CheckpointError, UnsupportedError

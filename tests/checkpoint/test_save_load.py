@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import FIXTURES, SCHEMES, contents, edit_tensors, same_bits, same_tensors
+from folders import FIXTURES, SCHEMES, contents, edit_tensors, same_bits, same_tensors
 from safetensors.torch import load_file
 from tiny import tiny_ids, tiny_model
 

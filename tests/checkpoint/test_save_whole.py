@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import FIXTURES, contents
+from folders import FIXTURES, contents
 from tiny import tiny_model
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel

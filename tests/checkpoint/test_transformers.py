@@ -13,7 +13,7 @@ import torch
 import transformers
 from compressed_tensors.compressors.pack_quantized.base import PackedQuantizationCompressor
 from compressed_tensors.quantization import QuantizationArgs, QuantizationScheme
-from conftest import FIXTURES, SCHEMES, edit_json, same_bits
+from folders import FIXTURES, SCHEMES, edit_json, same_bits
 from tiny import tiny_ids, tiny_model
 
 import pennyweight as pw
