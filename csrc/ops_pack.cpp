@@ -3,6 +3,7 @@
 #include <tuple>
 
 #include "checks.h"
+#include "pennyweight/memory.h"
 #include "pennyweight/pack.h"
 
 namespace pennyweight::torch_ops {
@@ -11,13 +12,20 @@ namespace {
 constexpr auto kByte = ScalarType::Byte, kChar = ScalarType::Char, kFloat = ScalarType::Float;
 using Bytes = int64_t (*)(int64_t n, int64_t k);
 
+// Where a weight is packed to: streamed once per token, so in large pages where there are some.
+Tensor make_packed(const Tensor& like, int64_t bytes) {
+  Tensor weight = make(like, {bytes}, kByte);
+  prefer_huge_pages(data(weight), bytes);
+  return weight;
+}
+
 template <class Op>
 Tensor pack_panel(const char* name, ScalarType dtype, Bytes bytes, const Tensor& codes) {
   const Dense source = matrix({name, "codes"}, codes, dtype);
   Op op{};
   op.n = codes.size(0);
   op.k = codes.size(1);
-  Tensor weight = make(codes, {bytes(op.n, op.k)}, kByte);
+  Tensor weight = make_packed(codes, bytes(op.n, op.k));
   op.codes = source.data;
   op.weight = data(weight);
   run_on_torch(op);
@@ -84,7 +92,7 @@ Tensor pack_int4(const Tensor& codes, const Tensor& scale, const MaybeTensor& ze
   const Int4Panel panel = int4_panel(name, n, k, group_size, scale_dtype, zeros.has_value());
   sized({name, "scale"}, scale, kFloat, n, groups);
   const Dense offsets = zeros ? sized({name, "zeros"}, *zeros, kChar, n, groups) : Dense{};
-  Tensor weight = make(codes, {panel.bytes()}, kByte);
+  Tensor weight = make_packed(codes, panel.bytes());
   PackInt4 op{};
   op.codes = source.as<int8_t>();
   op.scale = scales.as<float>();

@@ -2,6 +2,8 @@
 // scratch.cpp: see scratch.h.
 #include "scratch.h"
 
+#include "pennyweight/memory.h"
+
 #include <sys/mman.h>
 
 #include <cstdlib>
@@ -33,9 +35,7 @@ void* scratch(Slot slot, int64_t bytes) {
   const int64_t align = bytes >= kHuge ? kHuge : 64, rounded = (bytes + align - 1) / align * align;
   buffer.data = std::aligned_alloc(align, rounded);
   if (!buffer.data) throw std::bad_alloc();
-#if defined(MADV_HUGEPAGE)
-  if (align == kHuge) madvise(buffer.data, rounded, MADV_HUGEPAGE);
-#endif
+  prefer_huge_pages(buffer.data, rounded);
   buffer.bytes = rounded;
   return buffer.data;
 }
@@ -46,3 +46,18 @@ void release_scratch() {
 }
 
 }  // namespace pennyweight::cpu
+
+namespace pennyweight {
+
+void prefer_huge_pages(void* data, int64_t bytes) {
+#if defined(MADV_HUGEPAGE)
+  constexpr uintptr_t huge = 2 << 20;
+  const uintptr_t begin = (reinterpret_cast<uintptr_t>(data) + huge - 1) / huge * huge;
+  const uintptr_t end = (reinterpret_cast<uintptr_t>(data) + static_cast<uintptr_t>(bytes)) / huge * huge;
+  if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
+#else
+  (void)data, (void)bytes;
+#endif
+}
+
+}  // namespace pennyweight
