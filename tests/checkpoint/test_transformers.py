@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import shutil
 from pathlib import Path
@@ -21,13 +20,6 @@ from pennyweight.errors import CheckpointError, UnsupportedError
 from pennyweight.quantize import quantize
 from pennyweight.recipes import Recipe
 
-# compressed-tensors 0.20.0 makes zero points of full size when it prepares a model for loading, and then finds packed
-# ones in the file: no asymmetric W4A16 loads, its own neither.
-NO_ASYM = importlib.metadata.version("compressed-tensors").startswith("0.20.")
-THEIRS = [
-    pytest.param(s, marks=pytest.mark.skipif(NO_ASYM and s == "W4A16_ASYM", reason="compressed-tensors 0.20"))
-    for s in SCHEMES
-]
 OURS = {
     "ours-fp8": ("qwen2", True, Recipe("W8A8-FP")),
     "ours-int8": ("qwen3", False, Recipe("W8A8-INT", algorithm="rtn")),
@@ -36,7 +28,7 @@ OURS = {
 }
 
 
-@pytest.fixture(params=[*OURS, *THEIRS])
+@pytest.fixture(params=[*OURS, *SCHEMES])
 def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """A checkpoint by us, or by llm-compressor."""
     if request.param not in OURS:
