@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 OUT = HERE.parent / ".cache" / "demo"
 LENGTH = 512
-#: Held-out windows: 90 * 511 = 45,990 predicted tokens; as many of them for the comparison with transformers.
-WINDOWS, CHECKED = 90, 16
+#: Held-out windows: 90 * 511 = 45,990 predicted tokens.
+WINDOWS = 90
 FORMATS = {
     "W8A8-FP": pw.Recipe("W8A8-FP"),
     "W8A8-INT": pw.Recipe("W8A8-INT"),
@@ -92,10 +92,10 @@ def folder_size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
 
 
-def load_theirs(folder: Path) -> PreTrainedModel:
-    """Load a checkpoint by transformers alone, without its many progress bars."""
+def nll_in_transformers(folder: Path, windows: torch.Tensor) -> float:
+    """Measure a checkpoint by transformers alone, without its many progress bars."""
     with redirect_stderr(io.StringIO()):
-        return AutoModelForCausalLM.from_pretrained(folder, dtype="auto").eval()
+        return mean_nll(AutoModelForCausalLM.from_pretrained(folder, dtype="auto").eval(), windows)
 
 
 class Demo:
@@ -121,8 +121,7 @@ class Demo:
         model = pw.load(folder).eval()
         quality = self.baseline.compare(model)
         before, speed = speeds([self.model, model], self.windows[:1, :PROMPT])
-        checked = self.windows[:CHECKED]
-        distance = abs(mean_nll(model, checked) - mean_nll(load_theirs(folder), checked))
+        distance = abs(mean_nll(model, self.windows) - nll_in_transformers(folder, self.windows))
         speedup = Speed(speed.prefill / before.prefill, speed.decode / before.decode)
         return Row(name, folder_size(folder), quality, speed, speedup, seconds, peak, distance)
 
