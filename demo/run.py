@@ -181,7 +181,7 @@ def main() -> None:
     print(f"text: Python {platform.python_version()}'s library sources (the demo model was trained on {trained}'s), "
           f"torch {torch.__version__}, {torch.get_num_threads()} threads")  # fmt: skip
     tokenizer = AutoTokenizer.from_pretrained(source)
-    model = load_theirs(source)
+    model = AutoModelForCausalLM.from_pretrained(source, dtype="auto").eval()
     out = OUT / source.resolve().name
     results = {
         str(source): show(
