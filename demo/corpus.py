@@ -67,9 +67,10 @@ def training_files() -> list[str]:
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, documents: Iterable[str]) -> torch.Tensor:
-    """Join documents, each between begin and end tokens: int64 [tokens]."""
+    """Join documents, each between begin and end tokens where there are such: int64 [tokens]."""
+    begin, end = ([] if t is None else [t] for t in (tokenizer.bos_token_id, tokenizer.eos_token_id))
     ids: list[int] = []
     for text in documents:
         body = tokenizer.encode(text, add_special_tokens=False, verbose=False)
-        ids += [tokenizer.bos_token_id, *body, tokenizer.eos_token_id]
+        ids += [*begin, *body, *end]
     return torch.tensor(ids, dtype=torch.int64)

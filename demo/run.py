@@ -192,6 +192,7 @@ def main() -> None:
         twin = Demo(make_twin(model), tokenizer, folder_size(source), OUT / "twin", options)
         results["twin"] = show("its twin with activation outliers", twin)
     print("\nKL: mean nats per token from BF16; top-1: how often the likeliest token is BF16's; x: against BF16;\n"
+          "peak: of the whole process, BF16 model and its kept logits included;\n"
           "transformers: |mean NLL here - in transformers| of the saved folder, nats per token.")  # fmt: skip
     if options.json:
         tables = {name: [asdict(row) for row in rows] for name, rows in results.items()}
