@@ -8,50 +8,34 @@
 
 namespace pennyweight::cpu {
 namespace {
-const Field gemm_w8a8_int8_fields[] = {
-    PW_FIELD(GemmW8A8Int8, codes, input),       PW_FIELD(GemmW8A8Int8, row_scale, input),
-    PW_FIELD(GemmW8A8Int8, weight, input),      PW_FIELD(GemmW8A8Int8, col_scale, input),
-    PW_FIELD(GemmW8A8Int8, bias, input),        PW_FIELD(GemmW8A8Int8, y, output),
-    PW_FIELD(GemmW8A8Int8, m, integer),         PW_FIELD(GemmW8A8Int8, n, integer),
-    PW_FIELD(GemmW8A8Int8, k, integer),         PW_FIELD(GemmW8A8Int8, codes_stride, integer),
-    PW_FIELD(GemmW8A8Int8, y_stride, integer),  PW_FIELD(GemmW8A8Int8, y_dtype, dtype),
-    PW_FIELD(GemmW8A8Int8, fast_accum, integer)};
+
+// The INT8 and the FP8 op of a kind share their arguments.
+const Field gemm_w8a8_fields[] = {PW_FIELD(GemmW8A8, codes, input),       PW_FIELD(GemmW8A8, row_scale, input),
+                                  PW_FIELD(GemmW8A8, weight, input),      PW_FIELD(GemmW8A8, col_scale, input),
+                                  PW_FIELD(GemmW8A8, bias, input),        PW_FIELD(GemmW8A8, y, output),
+                                  PW_FIELD(GemmW8A8, m, integer),         PW_FIELD(GemmW8A8, n, integer),
+                                  PW_FIELD(GemmW8A8, k, integer),         PW_FIELD(GemmW8A8, codes_stride, integer),
+                                  PW_FIELD(GemmW8A8, y_stride, integer),  PW_FIELD(GemmW8A8, y_dtype, dtype),
+                                  PW_FIELD(GemmW8A8, fast_accum, integer)};
 const Implementation gemm_w8a8_int8[] = {
     {"avx512vnni", needs_avx512vnni, erased<GemmW8A8Int8, avx512vnni::gemm_w8a8_int8>},
     {"avx2", needs_avx2, erased<GemmW8A8Int8, avx2::gemm_w8a8_int8>},
     {"reference", always, erased<GemmW8A8Int8, reference::gemm_w8a8_int8>}};
-const Field gemm_w8a8_fp8_fields[] = {
-    PW_FIELD(GemmW8A8Fp8, codes, input),       PW_FIELD(GemmW8A8Fp8, row_scale, input),
-    PW_FIELD(GemmW8A8Fp8, weight, input),      PW_FIELD(GemmW8A8Fp8, col_scale, input),
-    PW_FIELD(GemmW8A8Fp8, bias, input),        PW_FIELD(GemmW8A8Fp8, y, output),
-    PW_FIELD(GemmW8A8Fp8, m, integer),         PW_FIELD(GemmW8A8Fp8, n, integer),
-    PW_FIELD(GemmW8A8Fp8, k, integer),         PW_FIELD(GemmW8A8Fp8, codes_stride, integer),
-    PW_FIELD(GemmW8A8Fp8, y_stride, integer),  PW_FIELD(GemmW8A8Fp8, y_dtype, dtype),
-    PW_FIELD(GemmW8A8Fp8, fast_accum, integer)};
 const Implementation gemm_w8a8_fp8[] = {{"avx512bf16", needs_avx512bf16, erased<GemmW8A8Fp8, gemm_w8a8_fp8_avx512bf16>},
                                         {"avx512vnni", needs_avx512vnni, erased<GemmW8A8Fp8, gemm_w8a8_fp8_avx512vnni>},
                                         {"avx2", needs_avx2, erased<GemmW8A8Fp8, gemm_w8a8_fp8_avx2>},
                                         {"reference", always, erased<GemmW8A8Fp8, reference::gemm_w8a8_fp8>}};
-const Field linear_w8a8_int8_fields[] = {
-    PW_FIELD(LinearW8A8Int8, x, input),           PW_FIELD(LinearW8A8Int8, smooth, input),
-    PW_FIELD(LinearW8A8Int8, weight, input),      PW_FIELD(LinearW8A8Int8, col_scale, input),
-    PW_FIELD(LinearW8A8Int8, bias, input),        PW_FIELD(LinearW8A8Int8, y, output),
-    PW_FIELD(LinearW8A8Int8, m, integer),         PW_FIELD(LinearW8A8Int8, n, integer),
-    PW_FIELD(LinearW8A8Int8, k, integer),         PW_FIELD(LinearW8A8Int8, x_stride, integer),
-    PW_FIELD(LinearW8A8Int8, y_stride, integer),  PW_FIELD(LinearW8A8Int8, x_dtype, dtype),
-    PW_FIELD(LinearW8A8Int8, fast_accum, integer)};
+const Field linear_w8a8_fields[] = {PW_FIELD(LinearW8A8, x, input),           PW_FIELD(LinearW8A8, smooth, input),
+                                    PW_FIELD(LinearW8A8, weight, input),      PW_FIELD(LinearW8A8, col_scale, input),
+                                    PW_FIELD(LinearW8A8, bias, input),        PW_FIELD(LinearW8A8, y, output),
+                                    PW_FIELD(LinearW8A8, m, integer),         PW_FIELD(LinearW8A8, n, integer),
+                                    PW_FIELD(LinearW8A8, k, integer),         PW_FIELD(LinearW8A8, x_stride, integer),
+                                    PW_FIELD(LinearW8A8, y_stride, integer),  PW_FIELD(LinearW8A8, x_dtype, dtype),
+                                    PW_FIELD(LinearW8A8, fast_accum, integer)};
 const Implementation linear_w8a8_int8[] = {
     {"avx512vnni", needs_avx512vnni, erased<LinearW8A8Int8, avx512vnni::linear_w8a8_int8>},
     {"avx2", needs_avx2, erased<LinearW8A8Int8, avx2::linear_w8a8_int8>},
     {"reference", always, erased<LinearW8A8Int8, reference::linear_w8a8_int8>}};
-const Field linear_w8a8_fp8_fields[] = {
-    PW_FIELD(LinearW8A8Fp8, x, input),           PW_FIELD(LinearW8A8Fp8, smooth, input),
-    PW_FIELD(LinearW8A8Fp8, weight, input),      PW_FIELD(LinearW8A8Fp8, col_scale, input),
-    PW_FIELD(LinearW8A8Fp8, bias, input),        PW_FIELD(LinearW8A8Fp8, y, output),
-    PW_FIELD(LinearW8A8Fp8, m, integer),         PW_FIELD(LinearW8A8Fp8, n, integer),
-    PW_FIELD(LinearW8A8Fp8, k, integer),         PW_FIELD(LinearW8A8Fp8, x_stride, integer),
-    PW_FIELD(LinearW8A8Fp8, y_stride, integer),  PW_FIELD(LinearW8A8Fp8, x_dtype, dtype),
-    PW_FIELD(LinearW8A8Fp8, fast_accum, integer)};
 const Implementation linear_w8a8_fp8[] = {
     {"avx512bf16", needs_avx512bf16, erased<LinearW8A8Fp8, linear_w8a8_fp8_avx512bf16>},
     {"avx512vnni", needs_avx512vnni, erased<LinearW8A8Fp8, linear_w8a8_fp8_avx512vnni>},
@@ -94,10 +78,10 @@ const Implementation linear_w4a8_int8[] = {
     {"reference", always, erased<LinearW4A8Int8, reference::linear_w4a8_int8>}};
 
 const OpInfo table[] = {
-    make_info<GemmW8A8Int8>("gemm_w8a8_int8", gemm_w8a8_int8_fields, gemm_w8a8_int8),
-    make_info<GemmW8A8Fp8>("gemm_w8a8_fp8", gemm_w8a8_fp8_fields, gemm_w8a8_fp8),
-    make_info<LinearW8A8Int8>("linear_w8a8_int8", linear_w8a8_int8_fields, linear_w8a8_int8),
-    make_info<LinearW8A8Fp8>("linear_w8a8_fp8", linear_w8a8_fp8_fields, linear_w8a8_fp8),
+    make_info<GemmW8A8Int8>("gemm_w8a8_int8", gemm_w8a8_fields, gemm_w8a8_int8),
+    make_info<GemmW8A8Fp8>("gemm_w8a8_fp8", gemm_w8a8_fields, gemm_w8a8_fp8),
+    make_info<LinearW8A8Int8>("linear_w8a8_int8", linear_w8a8_fields, linear_w8a8_int8),
+    make_info<LinearW8A8Fp8>("linear_w8a8_fp8", linear_w8a8_fields, linear_w8a8_fp8),
     make_info<LinearW4A16>("linear_w4a16", linear_w4a16_fields, linear_w4a16),
     make_info<LinearW4A8Int8>("linear_w4a8_int8", linear_w4a8_int8_fields, linear_w4a8_int8),
 };

@@ -6,25 +6,21 @@
 
 namespace pennyweight::cpu {
 namespace {
-const Field pack_int8_fields[] = {PW_FIELD(PackInt8, codes, input), PW_FIELD(PackInt8, weight, output),
-                                  PW_FIELD(PackInt8, n, integer), PW_FIELD(PackInt8, k, integer)};
+
+// The INT8 and the FP8 op of a kind share their arguments.
+const Field pack_panel_fields[] = {PW_FIELD(PackPanel, codes, input), PW_FIELD(PackPanel, weight, output),
+                                   PW_FIELD(PackPanel, n, integer), PW_FIELD(PackPanel, k, integer)};
 const Implementation pack_int8[] = {{"reference", always, erased<PackInt8, reference::pack_int8>}};
-const Field unpack_int8_fields[] = {PW_FIELD(UnpackInt8, weight, input), PW_FIELD(UnpackInt8, codes, output),
-                                    PW_FIELD(UnpackInt8, n, integer), PW_FIELD(UnpackInt8, k, integer)};
+const Field unpack_panel_fields[] = {PW_FIELD(UnpackPanel, weight, input), PW_FIELD(UnpackPanel, codes, output),
+                                     PW_FIELD(UnpackPanel, n, integer), PW_FIELD(UnpackPanel, k, integer)};
 const Implementation unpack_int8[] = {{"reference", always, erased<UnpackInt8, reference::unpack_int8>}};
-const Field dequantize_int8_fields[] = {PW_FIELD(DequantizeInt8, weight, input), PW_FIELD(DequantizeInt8, scale, input),
-                                        PW_FIELD(DequantizeInt8, out, output), PW_FIELD(DequantizeInt8, n, integer),
-                                        PW_FIELD(DequantizeInt8, k, integer)};
+const Field dequantize_panel_fields[] = {PW_FIELD(DequantizePanel, weight, input),
+                                         PW_FIELD(DequantizePanel, scale, input),
+                                         PW_FIELD(DequantizePanel, out, output), PW_FIELD(DequantizePanel, n, integer),
+                                         PW_FIELD(DequantizePanel, k, integer)};
 const Implementation dequantize_int8[] = {{"reference", always, erased<DequantizeInt8, reference::dequantize_int8>}};
-const Field pack_fp8_fields[] = {PW_FIELD(PackFp8, codes, input), PW_FIELD(PackFp8, weight, output),
-                                 PW_FIELD(PackFp8, n, integer), PW_FIELD(PackFp8, k, integer)};
 const Implementation pack_fp8[] = {{"reference", always, erased<PackFp8, reference::pack_fp8>}};
-const Field unpack_fp8_fields[] = {PW_FIELD(UnpackFp8, weight, input), PW_FIELD(UnpackFp8, codes, output),
-                                   PW_FIELD(UnpackFp8, n, integer), PW_FIELD(UnpackFp8, k, integer)};
 const Implementation unpack_fp8[] = {{"reference", always, erased<UnpackFp8, reference::unpack_fp8>}};
-const Field dequantize_fp8_fields[] = {PW_FIELD(DequantizeFp8, weight, input), PW_FIELD(DequantizeFp8, scale, input),
-                                       PW_FIELD(DequantizeFp8, out, output), PW_FIELD(DequantizeFp8, n, integer),
-                                       PW_FIELD(DequantizeFp8, k, integer)};
 const Implementation dequantize_fp8[] = {{"reference", always, erased<DequantizeFp8, reference::dequantize_fp8>}};
 const Field pack_int4_fields[] = {PW_FIELD(PackInt4, codes, input),        PW_FIELD(PackInt4, scale, input),
                                   PW_FIELD(PackInt4, zeros, input),        PW_FIELD(PackInt4, weight, output),
@@ -52,12 +48,12 @@ const Field unpack_nibbles_fields[] = {PW_FIELD(UnpackNibbles, words, input), PW
 const Implementation unpack_nibbles[] = {{"reference", always, erased<UnpackNibbles, reference::unpack_nibbles>}};
 
 const OpInfo table[] = {
-    make_info<PackInt8>("pack_int8", pack_int8_fields, pack_int8),
-    make_info<UnpackInt8>("unpack_int8", unpack_int8_fields, unpack_int8),
-    make_info<DequantizeInt8>("dequantize_int8", dequantize_int8_fields, dequantize_int8),
-    make_info<PackFp8>("pack_fp8", pack_fp8_fields, pack_fp8),
-    make_info<UnpackFp8>("unpack_fp8", unpack_fp8_fields, unpack_fp8),
-    make_info<DequantizeFp8>("dequantize_fp8", dequantize_fp8_fields, dequantize_fp8),
+    make_info<PackInt8>("pack_int8", pack_panel_fields, pack_int8),
+    make_info<UnpackInt8>("unpack_int8", unpack_panel_fields, unpack_int8),
+    make_info<DequantizeInt8>("dequantize_int8", dequantize_panel_fields, dequantize_int8),
+    make_info<PackFp8>("pack_fp8", pack_panel_fields, pack_fp8),
+    make_info<UnpackFp8>("unpack_fp8", unpack_panel_fields, unpack_fp8),
+    make_info<DequantizeFp8>("dequantize_fp8", dequantize_panel_fields, dequantize_fp8),
     make_info<PackInt4>("pack_int4", pack_int4_fields, pack_int4),
     make_info<UnpackInt4>("unpack_int4", unpack_int4_fields, unpack_int4),
     make_info<DequantizeInt4>("dequantize_int4", dequantize_int4_fields, dequantize_int4),

@@ -8,30 +8,23 @@
 namespace pennyweight::cpu {
 namespace {
 
-#define PW_QUANTIZE_FIELDS(Op)                                                                   \
-  {                                                                                              \
-      PW_FIELD(Op, x, input),          PW_FIELD(Op, smooth, input), PW_FIELD(Op, codes, output), \
-      PW_FIELD(Op, scale, output),     PW_FIELD(Op, m, integer),    PW_FIELD(Op, k, integer),    \
-      PW_FIELD(Op, x_stride, integer), PW_FIELD(Op, x_dtype, dtype)}
-#define PW_RMS_FIELDS(Op)                                                   \
-  {PW_FIELD(Op, x, input),          PW_FIELD(Op, residual, input),          \
-   PW_FIELD(Op, weight, input),     PW_FIELD(Op, codes, output),            \
-   PW_FIELD(Op, scale, output),     PW_FIELD(Op, hidden, output),           \
-   PW_FIELD(Op, m, integer),        PW_FIELD(Op, k, integer),               \
-   PW_FIELD(Op, x_stride, integer), PW_FIELD(Op, residual_stride, integer), \
-   PW_FIELD(Op, eps, real),         PW_FIELD(Op, x_dtype, dtype)}
-#define PW_SILU_FIELDS(Op)                                                                        \
-  {                                                                                               \
-      PW_FIELD(Op, gate_up, input), PW_FIELD(Op, codes, output), PW_FIELD(Op, scale, output),     \
-      PW_FIELD(Op, m, integer),     PW_FIELD(Op, k, integer),    PW_FIELD(Op, x_stride, integer), \
-      PW_FIELD(Op, x_dtype, dtype)}
-
-const Field quantize_int8_fields[] = PW_QUANTIZE_FIELDS(QuantizePerTokenInt8);
-const Field quantize_fp8_fields[] = PW_QUANTIZE_FIELDS(QuantizePerTokenFp8);
-const Field rms_int8_fields[] = PW_RMS_FIELDS(RmsNormQuantizeInt8);
-const Field rms_fp8_fields[] = PW_RMS_FIELDS(RmsNormQuantizeFp8);
-const Field silu_int8_fields[] = PW_SILU_FIELDS(SiluMulQuantizeInt8);
-const Field silu_fp8_fields[] = PW_SILU_FIELDS(SiluMulQuantizeFp8);
+// The INT8 and the FP8 op of a kind share their arguments.
+const Field quantize_fields[] = {
+    PW_FIELD(QuantizePerToken, x, input),          PW_FIELD(QuantizePerToken, smooth, input),
+    PW_FIELD(QuantizePerToken, codes, output),     PW_FIELD(QuantizePerToken, scale, output),
+    PW_FIELD(QuantizePerToken, m, integer),        PW_FIELD(QuantizePerToken, k, integer),
+    PW_FIELD(QuantizePerToken, x_stride, integer), PW_FIELD(QuantizePerToken, x_dtype, dtype)};
+const Field rms_fields[] = {
+    PW_FIELD(RmsNormQuantize, x, input),          PW_FIELD(RmsNormQuantize, residual, input),
+    PW_FIELD(RmsNormQuantize, weight, input),     PW_FIELD(RmsNormQuantize, codes, output),
+    PW_FIELD(RmsNormQuantize, scale, output),     PW_FIELD(RmsNormQuantize, hidden, output),
+    PW_FIELD(RmsNormQuantize, m, integer),        PW_FIELD(RmsNormQuantize, k, integer),
+    PW_FIELD(RmsNormQuantize, x_stride, integer), PW_FIELD(RmsNormQuantize, residual_stride, integer),
+    PW_FIELD(RmsNormQuantize, eps, real),         PW_FIELD(RmsNormQuantize, x_dtype, dtype)};
+const Field silu_fields[] = {PW_FIELD(SiluMulQuantize, gate_up, input), PW_FIELD(SiluMulQuantize, codes, output),
+                             PW_FIELD(SiluMulQuantize, scale, output),  PW_FIELD(SiluMulQuantize, m, integer),
+                             PW_FIELD(SiluMulQuantize, k, integer),     PW_FIELD(SiluMulQuantize, x_stride, integer),
+                             PW_FIELD(SiluMulQuantize, x_dtype, dtype)};
 
 #define PW_QUANTIZE_IMPLEMENTATIONS(Op, name)                                                                       \
   {                                                                                                                 \
@@ -48,12 +41,12 @@ const Implementation silu_int8[] = PW_QUANTIZE_IMPLEMENTATIONS(SiluMulQuantizeIn
 const Implementation silu_fp8[] = PW_QUANTIZE_IMPLEMENTATIONS(SiluMulQuantizeFp8, silu_mul_quantize_fp8);
 
 const OpInfo table[] = {
-    make_info<QuantizePerTokenInt8>("quantize_per_token_int8", quantize_int8_fields, quantize_int8),
-    make_info<QuantizePerTokenFp8>("quantize_per_token_fp8", quantize_fp8_fields, quantize_fp8),
-    make_info<RmsNormQuantizeInt8>("rms_norm_quantize_int8", rms_int8_fields, rms_int8),
-    make_info<RmsNormQuantizeFp8>("rms_norm_quantize_fp8", rms_fp8_fields, rms_fp8),
-    make_info<SiluMulQuantizeInt8>("silu_mul_quantize_int8", silu_int8_fields, silu_int8),
-    make_info<SiluMulQuantizeFp8>("silu_mul_quantize_fp8", silu_fp8_fields, silu_fp8),
+    make_info<QuantizePerTokenInt8>("quantize_per_token_int8", quantize_fields, quantize_int8),
+    make_info<QuantizePerTokenFp8>("quantize_per_token_fp8", quantize_fields, quantize_fp8),
+    make_info<RmsNormQuantizeInt8>("rms_norm_quantize_int8", rms_fields, rms_int8),
+    make_info<RmsNormQuantizeFp8>("rms_norm_quantize_fp8", rms_fields, rms_fp8),
+    make_info<SiluMulQuantizeInt8>("silu_mul_quantize_int8", silu_fields, silu_int8),
+    make_info<SiluMulQuantizeFp8>("silu_mul_quantize_fp8", silu_fields, silu_fp8),
 };
 
 }  // namespace
