@@ -351,9 +351,10 @@ void run_on_torch(OpId id, const void* op) {
   executor.threads = static_cast<int>(torch::stable::get_num_threads());
   const Status status = run(id, op, executor);
   if (status.code == Code::ok) return;
-  const char* tag = status.code == Code::shape    ? "[pw:shape] "
-                    : status.code == Code::memory ? "[pw:memory] "
-                                                  : "[pw:unsupported] ";
+  const char* tag = status.code == Code::shape         ? "[pw:shape] "
+                    : status.code == Code::memory      ? "[pw:memory] "
+                    : status.code == Code::interrupted ? "[pw:interrupted] "
+                                                       : "[pw:unsupported] ";
   throw std::runtime_error(std::string(tag) + status.message);
 }
 

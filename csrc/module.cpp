@@ -34,8 +34,34 @@ int32_t dtype_code(const std::string& name) {
   throw py::value_error("no dtype is called '" + name + "'; use f32, f16, bf16, i8, u8 or i32");
 }
 
+// What a signal handler raised while an op ran (Ctrl-C: KeyboardInterrupt), until someone raises it.
+PyObject* pending = nullptr;
+
+// Lets Python's signal handlers run; true when one of them raised. On any thread but the main one they never run.
+bool handler_raised() {
+  if (!Py_IsInitialized()) return false;
+  const py::gil_scoped_acquire acquire;
+  if (PyErr_CheckSignals() == 0) return false;
+  PyObject *type, *value, *traceback;
+  PyErr_Fetch(&type, &value, &traceback);
+  PyErr_NormalizeException(&type, &value, &traceback);
+  Py_XDECREF(pending);
+  pending = value;
+  Py_XDECREF(type);
+  Py_XDECREF(traceback);
+  return true;
+}
+
+[[noreturn]] void raise_pending() {
+  if (!pending) throw py::value_error("nothing was interrupted");
+  PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(pending)), pending);
+  Py_CLEAR(pending);
+  throw py::error_already_set();
+}
+
 [[noreturn]] void raise(const pw::Status& status) {
   if (status.code == pw::Code::memory) throw std::bad_alloc();
+  if (status.code == pw::Code::interrupted) raise_pending();
   throw py::value_error(status.message);
 }
 
@@ -214,6 +240,7 @@ py::dict cuda() {
 PYBIND11_MODULE(_C, m) {
   m.doc() = "pennyweight's kernel library on plain buffers.";
   m.attr("version") = PW_VERSION;
+  pw::set_interrupt_check(&handler_raised);
   m.def("run", &run, py::arg("op"), py::arg("args"), py::arg("implementation") = py::none(),
         "Run an op on buffers (one thread).");
   m.def("why_not", &why_not, py::arg("op"), py::arg("args"),
@@ -224,6 +251,7 @@ PYBIND11_MODULE(_C, m) {
   m.def("run_counts", &run_counts, py::arg("op"), "How often each implementation has run.");
   m.def("force", &force, py::arg("implementation"), "Force an implementation by name for every op; None: the best.");
   m.def("forced", &forced, "The forced implementation's name, or None.");
+  m.def("raise_interrupt", &raise_pending, "Raise what a signal handler raised while an op ran.");
   m.def("strict", [] { return pw::strict(); }, "Whether PENNYWEIGHT_STRICT is on.");
   m.def("cuda", &cuda,
         "CUDA: whether it was built in, runtime, architectures (CMake's words), and the driver or why there is none.");

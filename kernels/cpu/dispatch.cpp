@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "pennyweight/registry.h"
+#include "interrupt.h"
 #include "scratch.h"
 #include "table.h"
 
@@ -76,6 +77,7 @@ struct State {
   std::string forced_name;  // empty: none
   Status environment;       // what PENNYWEIGHT_FORCE came to
   std::atomic<const char*> forced{nullptr};
+  std::atomic<bool (*)()> interrupt_check{nullptr};
   bool strict = false;
   std::atomic<int64_t> counts[kOps][kMaxImplementations] = {};
   std::atomic<const char*> last[kOps] = {};
@@ -114,6 +116,11 @@ std::string reasons(const OpInfo& info, const void* op) {
 }
 
 }  // namespace
+
+void cpu::stop_if_interrupted() {
+  bool (*check)() = state().interrupt_check.load();
+  if (check && check()) throw Interrupted();
+}
 
 const Device& device() {
   static const Device d = detect();
@@ -173,6 +180,9 @@ Status run(OpId id, const void* op, const Executor& executor, const char* implem
   } catch (const std::bad_alloc&) {
     say(&status, Code::memory, std::string(op_info(id).name) + ": out of memory for workspace");
     return status;
+  } catch (const cpu::Interrupted&) {
+    say(&status, Code::interrupted, std::string(op_info(id).name) + ": interrupted");
+    return status;
   }
   state().counts[static_cast<int>(id)][i].fetch_add(1, std::memory_order_relaxed);
   state().last[static_cast<int>(id)].store(chosen.name, std::memory_order_relaxed);
@@ -193,6 +203,7 @@ Status force(const char* implementation) {
 }
 
 const char* forced() { return state().forced.load(); }
+void set_interrupt_check(bool (*check)()) { state().interrupt_check = check; }
 bool strict() { return state().strict; }
 int64_t run_count(OpId id, int implementation) { return state().counts[static_cast<int>(id)][implementation].load(); }
 const char* last_run(OpId id) { return state().last[static_cast<int>(id)].load(); }

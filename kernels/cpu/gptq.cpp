@@ -17,6 +17,7 @@
 #include <numeric>
 #include <vector>
 
+#include "interrupt.h"
 #include "pennyweight/numerics.h"
 #include "scratch.h"
 
@@ -53,12 +54,13 @@ class Gptq {
     }
     if (!positive) load_hessian();
     RowSums sums(op_.n);
-    const int64_t strips = (op_.n + kStrip - 1) / kStrip;
-    parallel_chunks(executor_, strips,
-                    strips >= 64   ? 4
-                    : strips >= 16 ? 2
-                                   : 1,
-                    [&](int64_t begin, int64_t end) { solve(begin, end, positive, sums); });
+    const int64_t strips = (op_.n + kStrip - 1) / kStrip, chunk = strips >= 64 ? 4 : strips >= 16 ? 2 : 1;
+    const int64_t round = chunk * 4 * std::max(executor_.threads, 1);  // chunks are independent: rounds move no bit
+    for (int64_t first = 0; first < strips; first += round) {
+      stop_if_interrupted();
+      parallel_chunks(executor_, std::min(round, strips - first), chunk,
+                      [&](int64_t begin, int64_t end) { solve(first + begin, first + end, positive, sums); });
+    }
     op_.stats[0] = positive ? damping : -1.0;
     op_.stats[1] = static_cast<double>(std::count(dead_.begin(), dead_.end(), 1));
     op_.stats[2] = positive ? total(sums.loss) - damping * mean_ * total(sums.error) : total(sums.objective);
@@ -122,6 +124,7 @@ class Gptq {
       on_diagonal(a) = value;
     }
     for (int64_t row = 0; row < tiles_; ++row) {
+      stop_if_interrupted();
       parallel_for(executor_, (tiles_ - row) * 2, [&](int64_t task) {
         const int64_t column = row + task / 2, half = task % 2 * 2 * kStripFloats;
         for (int64_t above = 0; above < row; ++above)

@@ -7,7 +7,7 @@ TypeError, MemoryError.
 """
 
 from collections.abc import Mapping
-from typing import TypedDict
+from typing import NoReturn, TypedDict
 
 from typing_extensions import Buffer
 
@@ -48,6 +48,9 @@ def force(implementation: str | None) -> None:
 
 def forced() -> str | None:
     """The forced implementation's name, or None."""
+
+def raise_interrupt() -> NoReturn:
+    """Raise what a signal handler raised while an op ran."""
 
 def strict() -> bool:
     """Whether PENNYWEIGHT_STRICT is on."""

@@ -48,5 +48,6 @@ def test_kernel_library_exports_its_interface_alone() -> None:
     assert {name.split("(")[0] for kind, name in shown if kind == "T"} == {
         f"pennyweight::{name}"
         for name in ("choose", "cuda_state", "device", "force", "forced", "last_run", "op_info",
-                     "prefer_huge_pages", "run", "run_count", "strict")
+                     "prefer_huge_pages", "run", "run_count",
+                     "set_interrupt_check", "strict")
     }  # fmt: skip

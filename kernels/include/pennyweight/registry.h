@@ -89,6 +89,10 @@ PW_API bool strict();
 PW_API int64_t run_count(OpId id, int implementation);
 PW_API const char* last_run(OpId id);  // name of what ran last, null before the first run
 
+// Long ops ask `check` now and then, from the thread that called run(); where it says yes they give up, with
+// Code::interrupted and outputs half written. Null: nobody is asked.
+PW_API void set_interrupt_check(bool (*check)());
+
 template <class Op>
 static Status run(const Op& op, const Executor& executor) {
   return run(Op::id, &op, executor);

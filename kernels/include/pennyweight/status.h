@@ -11,7 +11,7 @@
 
 namespace pennyweight {
 
-enum class Code : int32_t { ok = 0, shape = 1, unsupported = 2, memory = 3 };
+enum class Code : int32_t { ok = 0, shape = 1, unsupported = 2, memory = 3, interrupted = 4 };
 
 struct Status {
   Code code = Code::ok;

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from pennyweight import _C
 from pennyweight.errors import ShapeError, UnsupportedError
 
 _TAGS: dict[str, type[Exception]] = {
@@ -33,6 +34,8 @@ def call(name: str, *args: Any) -> Any:
     try:
         return getattr(_ops, name)(*args)
     except RuntimeError as error:
+        if "[pw:interrupted] " in str(error):
+            _C.raise_interrupt()
         raise _translated(name, args, error) from None
 
 
