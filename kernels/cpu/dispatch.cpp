@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // dispatch.cpp: the machine's features, the choice of an implementation, the counters. No ISA flags here.
+#include <array>
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>
@@ -115,6 +116,18 @@ std::string reasons(const OpInfo& info, const void* op) {
   return text;
 }
 
+std::array<const OpInfo*, kOps> find_all() {
+  std::array<const OpInfo*, kOps> all = {};
+  for (int i = 0; i < kOps; ++i) {
+    for (auto find : {cpu::quantize_info, cpu::linear_info, cpu::pack_info, cpu::calibrate_info})
+      if (const OpInfo* info = find(static_cast<OpId>(i))) all[i] = info;
+    if (all[i]) continue;
+    std::fprintf(stderr, "pennyweight: op %d has no table\n", i);
+    std::abort();
+  }
+  return all;
+}
+
 }  // namespace
 
 void cpu::stop_if_interrupted() {
@@ -128,10 +141,8 @@ const Device& device() {
 }
 
 const OpInfo& op_info(OpId id) {
-  for (auto find : {cpu::quantize_info, cpu::linear_info, cpu::pack_info, cpu::calibrate_info})
-    if (const OpInfo* info = find(id)) return *info;
-  std::fprintf(stderr, "pennyweight: op %d has no table\n", static_cast<int>(id));
-  std::abort();
+  static const std::array<const OpInfo*, kOps> all = find_all();
+  return *all[static_cast<int>(id)];
 }
 
 int choose(OpId id, const void* op, const char* implementation, Status* status) {

@@ -79,10 +79,6 @@ const OpInfo table[] = {
 
 }  // namespace
 
-const OpInfo* calibrate_info(OpId id) {
-  for (const OpInfo& info : table)
-    if (info.id == id) return &info;
-  return nullptr;
-}
+const OpInfo* calibrate_info(OpId id) { return find(table, id); }
 
 }  // namespace pennyweight::cpu

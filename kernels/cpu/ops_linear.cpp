@@ -88,10 +88,6 @@ const OpInfo table[] = {
 
 }  // namespace
 
-const OpInfo* linear_info(OpId id) {
-  for (const OpInfo& info : table)
-    if (info.id == id) return &info;
-  return nullptr;
-}
+const OpInfo* linear_info(OpId id) { return find(table, id); }
 
 }  // namespace pennyweight::cpu

@@ -9,16 +9,9 @@ template <class Op, void (*Run)(const Op&, const Executor&)>
 void erased(const void* op, const Executor& executor) {
   Run(*static_cast<const Op*>(op), executor);
 }
-template <class Op, const char* (*WhyNot)(const Op&, const Device&)>
-const char* erased_why(const void* op, const Device& device) {
-  return WhyNot(*static_cast<const Op*>(op), device);
-}
 
 inline const char* always(const void*, const Device&) { return nullptr; }
 inline const char* needs_avx2(const void*, const Device& d) { return d.avx2 ? nullptr : "needs AVX2, FMA and F16C"; }
-inline const char* needs_avx512(const void*, const Device& d) {
-  return d.avx512 ? nullptr : "needs AVX-512 F, BW, VL and DQ";
-}
 inline const char* needs_avx512vnni(const void*, const Device& d) {
   return d.avx512vnni ? nullptr : "needs AVX512-VNNI";
 }
@@ -32,7 +25,14 @@ OpInfo make_info(const char* name, const Field (&fields)[Fields], const Implemen
   return {Op::id, name, sizeof(Op), fields, Fields, list, Implementations};
 }
 
-// One per table file; dispatch.cpp asks them for every id.
+template <int Ops>
+const OpInfo* find(const OpInfo (&table)[Ops], OpId id) {
+  for (const OpInfo& info : table)
+    if (info.id == id) return &info;
+  return nullptr;
+}
+
+// One per table file; dispatch.cpp asks them once for every id.
 const OpInfo* quantize_info(OpId id);
 const OpInfo* linear_info(OpId id);
 const OpInfo* pack_info(OpId id);
