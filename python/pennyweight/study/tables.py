@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reading the tables. A cell keeps its printed digits: "54.50" says more than 54.5."""
+
+from __future__ import annotations
+
+import functools
+import html
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from pennyweight.errors import UnsupportedError
+
+DATA = Path(__file__).parent / "data"
+#: Of the files' keys.
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Printed:
+    """A number as it was printed.
+
+    Attributes:
+        text: Its digits.
+        spread: Digits of the ± beside it; None where there is none.
+    """
+
+    text: str
+    spread: str | None = None
+
+    @property
+    def value(self) -> float:
+        return float(self.text)
+
+    @property
+    def half_unit(self) -> Fraction:
+        """Half of its last digit's unit: how far rounding can have moved it."""
+        return Fraction(1, 2 * 10 ** len(self.text.partition(".")[2]))
+
+    def __str__(self) -> str:
+        return self.text if self.spread is None else f"{self.text} ± {self.spread}"
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: `key` in the cells, `title` as a reader sees it, `unit` ("score" is 0 to 100)."""
+
+    key: str
+    title: str
+    unit: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row.
+
+    Attributes:
+        keys: What the row is about: model, size ("8B"), scheme ("BF16" or as `pw.scheme`), and method ("GPTQ",
+            "AWQ") where the table has it.
+        cells: By column; None where nothing is printed.
+    """
+
+    keys: Mapping[str, str]
+    cells: Mapping[str, Printed | None]
+
+    @property
+    def model(self) -> str:
+        return self.keys["model"]
+
+    @property
+    def size(self) -> str:
+        return self.keys["size"]
+
+    @property
+    def scheme(self) -> str:
+        return self.keys["scheme"]
+
+    def matches(self, keys: Mapping[str, str]) -> bool:
+        return all(self.keys.get(key) == value for key, value in keys.items())
+
+
+@dataclass(frozen=True)
+class Erratum:
+    """A printed number that another one contradicts.
+
+    Attributes:
+        keys: Of the row, as in `Row.keys`.
+        column: Key of the column.
+        against: The table that contradicts it.
+        note: What is known about it.
+    """
+
+    keys: Mapping[str, str]
+    column: str
+    against: str
+    note: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of the study. Shows itself in a terminal and in a notebook."""
+
+    name: str
+    title: str
+    source: str
+    remarks: tuple[str, ...]
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    errata: tuple[Erratum, ...]
+
+    def row(self, **keys: str) -> Row:
+        """Return the one row with these keys, for instance ``row(size="8B", scheme="BF16")``.
+
+        Raises:
+            UnsupportedError: No row or more than one has them.
+        """
+        found = [row for row in self.rows if row.matches(keys)]
+        if len(found) != 1:
+            have = "; ".join(" ".join(row.keys.values()) for row in found or self.rows)
+            raise UnsupportedError(
+                f"{self.name}: {len(found)} rows have {keys}; give the keys of one of: {have}"
+            )
+        return found[0]
+
+    def baseline(self, row: Row) -> Row | None:
+        """Return the BF16 row of the same model; None where the table has none."""
+        return next((r for r in self.rows if r.model == row.model and r.scheme == "BF16"), None)
+
+    def erratum(self, row: Row, column: str) -> list[Erratum]:
+        """Return what is known to be wrong with a cell."""
+        return [e for e in self.errata if e.column == column and row.matches(e.keys)]
+
+    def _grid(self) -> list[list[str]]:
+        keys = list(dict.fromkeys(key for row in self.rows for key in row.keys))
+        grid = [[*keys, *(column.title for column in self.columns)]]
+        for row in self.rows:
+            cells = [
+                _shown(row.cells[c.key]) + ("*" if self.erratum(row, c.key) else "") for c in self.columns
+            ]
+            grid.append([*(row.keys.get(key, "-") for key in keys), *cells])
+        return grid
+
+    def _notes(self) -> list[str]:
+        told = dict.fromkeys(f"* against {e.against}: {e.note}" for e in self.errata)
+        return [*told, *self.remarks, f"Source: {self.source}"]
+
+    def __str__(self) -> str:
+        grid = self._grid()
+        widths = [max(map(len, column)) for column in zip(*grid, strict=True)]
+        lines = [
+            "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in grid
+        ]
+        return "\n".join([f"{self.name}: {self.title}", *lines, *self._notes()])
+
+    def _repr_html_(self) -> str:
+        def line(cells: list[str], tag: str) -> str:
+            return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+
+        head, *body = self._grid()
+        notes = "".join(f"<li>{html.escape(note)}</li>" for note in self._notes())
+        return (
+            f"<p>{html.escape(f'{self.name}: {self.title}')}</p><table><thead>{line(head, 'th')}</thead>"
+            f"<tbody>{''.join(line(row, 'td') for row in body)}</tbody></table><ul>{notes}</ul>"
+        )
+
+
+def names() -> list[str]:
+    """Return the names of all that is kept, for instance "Table 2"."""
+    kinds = sorted((path.stem.split("_") for path in DATA.glob("*.json")), key=lambda p: (p[0], int(p[1])))
+    return [f"{kind.capitalize()} {number}" for kind, number in kinds]
+
+
+def table(which: int | str) -> Table:
+    """Return a table of the study by its number or name.
+
+    Args:
+        which: 2, "Table 2" or "Figure 1".
+    Raises:
+        UnsupportedError: It is not kept; the text lists those that are.
+    """
+    name = f"Table {which}" if isinstance(which, int) else which
+    if name not in names():
+        raise UnsupportedError(f"the study's {name} is not kept here; kept are {', '.join(names())}")
+    return _read(name)
+
+
+@functools.cache
+def _read(name: str) -> Table:
+    file = DATA / (name.lower().replace(" ", "_") + ".json")
+    raw: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return Table(
+        name=raw["name"],
+        title=raw["title"],
+        source=raw["source"],
+        remarks=tuple(raw["remarks"]),
+        columns=tuple(Column(**column) for column in raw["columns"]),
+        rows=tuple(_row(row, [column["key"] for column in raw["columns"]]) for row in raw["rows"]),
+        errata=tuple(_erratum(erratum) for erratum in raw["errata"]),
+    )
+
+
+def _row(raw: dict[str, Any], columns: list[str]) -> Row:
+    spread = raw.get("spread", {})
+    cells = {
+        column: None if raw["cells"][column] is None else Printed(raw["cells"][column], spread.get(column))
+        for column in columns
+    }
+    return Row({key: value for key, value in raw.items() if key not in ("cells", "spread")}, cells)
+
+
+def _erratum(raw: dict[str, str]) -> Erratum:
+    own = ("column", "against", "note")
+    return Erratum(
+        {key: value for key, value in raw.items() if key not in own}, **{key: raw[key] for key in own}
+    )
+
+
+def _shown(cell: Printed | None) -> str:
+    return "-" if cell is None else str(cell)
