@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 from pennyweight.errors import (
     CalibrationError,
     CheckpointError,
+    EvaluationError,
     PennyweightError,
     ShapeError,
     UnsupportedError,
 )
 
 if TYPE_CHECKING:
-    from pennyweight import algorithms, calibration, ops, testing
+    from pennyweight import algorithms, calibration, evaluate, ops, testing
     from pennyweight._C import version as __version__
     from pennyweight.checkpoint import accelerate, load, save
     from pennyweight.explain import explain, implementations
@@ -42,6 +43,7 @@ _LAZY: dict[str, tuple[str, str | None]] = {
     "accelerate": ("checkpoint", "accelerate"),
     "algorithms": ("algorithms", None),
     "calibration": ("calibration", None),
+    "evaluate": ("evaluate", None),
     "explain": ("explain", "explain"),
     "implementations": ("explain", "implementations"),
     "load": ("checkpoint", "load"),
@@ -55,6 +57,7 @@ _LAZY: dict[str, tuple[str, str | None]] = {
 __all__ = [
     "CalibrationError",
     "CheckpointError",
+    "EvaluationError",
     "LayerReport",
     "LinearW4A16",
     "LinearW8A8FP",
@@ -70,6 +73,7 @@ __all__ = [
     "accelerate",
     "algorithms",
     "calibration",
+    "evaluate",
     "explain",
     "implementations",
     "load",

@@ -20,3 +20,7 @@ class CheckpointError(PennyweightError, OSError):
 
 class CalibrationError(PennyweightError, ValueError):
     """Calibration data is missing, too short, or holds NaN or Inf."""
+
+
+class EvaluationError(PennyweightError, ValueError):
+    """A model, a server, data or a result cannot be evaluated as asked."""

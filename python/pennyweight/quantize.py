@@ -16,8 +16,7 @@ from __future__ import annotations
 
 import resource
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -30,7 +29,7 @@ from pennyweight.checks import check_calibration, check_model
 from pennyweight.quantize_layer import FAILED, quantize_layer
 from pennyweight.recipes import Recipe, as_recipe
 from pennyweight.report import LayerReport, Report
-from pennyweight.swap import decoder_blocks, replace_module
+from pennyweight.swap import decoder_blocks, evaluating, replace_module
 
 if TYPE_CHECKING:
     from pennyweight.calibration import Calibration
@@ -68,7 +67,7 @@ def quantize(
     check_calibration(model, recipe, data)
     report = Report(recipe.to_dict(), data.to_dict() if data else None, size_before=model_bytes(model))
     work = _Work(model, recipe, targets, report, progress)
-    with torch.no_grad(), _evaluating(model), work:
+    with torch.no_grad(), evaluating(model), work:
         if data is None:
             for name in targets:
                 work.layer(name, None)
@@ -166,18 +165,6 @@ class _Work:
         before = parameter.data
         self.undo.append(lambda: setattr(parameter, "data", before))
         parameter.data = tensor
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Switch dropout off for a while; each place in the model gets its mode back, whatever is there by then."""
-    training = [name for name, module in model.named_modules() if module.training]
-    try:
-        model.eval()
-        yield
-    finally:
-        for name in training:
-            model.get_submodule(name).training = True
 
 
 def _warnings(report: Report, data: Calibration | None, work: _Work) -> list[str]:

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from torch import nn
 
@@ -80,6 +81,18 @@ def replace_module(model: nn.Module, name: str, module: nn.Module) -> None:
     owner = model.get_submodule(parent)
     module.train(getattr(owner, child).training)
     setattr(owner, child, module)
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Switch dropout off for a while; each place in the model gets its mode back, whatever is there by then."""
+    training = [name for name, module in model.named_modules() if module.training]
+    try:
+        model.eval()
+        yield
+    finally:
+        for name in training:
+            model.get_submodule(name).training = True
 
 
 def _matches(entry: str, name: str) -> bool:

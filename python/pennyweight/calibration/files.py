@@ -44,7 +44,7 @@ def from_file(
     root = Path(path)
     files = _files(root)
     if files[0].suffix in IDS:
-        tensors = [_read_ids(file) for file in files]
+        tensors = [read_ids(file) for file in files]
         widths = {tuple(tensor.shape[1:]) for tensor in tensors}
         if len(widths) > 1:
             raise CalibrationError(f"calibration ({root}): its files of ids differ in length; give one file")
@@ -53,7 +53,7 @@ def from_file(
         raise CalibrationError(
             f"calibration ({root}): texts need the model's tokenizer; give it, or a file of token ids"
         )
-    rows = [row for file in files for row in _read_texts(file)]
+    rows = [row for file in files for row in read_texts(file)]
     return from_dataset(rows, tokenizer, samples, length or DEFAULT_LENGTH, seed, source=str(root))
 
 
@@ -75,7 +75,8 @@ def _files(root: Path) -> list[Path]:
     return files
 
 
-def _read_texts(file: Path) -> Iterator[dict[str, Any]]:
+def read_texts(file: Path) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a .jsonl file, each with `text` or `messages`; of any other file its text."""
     try:
         text = file.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -86,7 +87,7 @@ def _read_texts(file: Path) -> Iterator[dict[str, Any]]:
         raise CalibrationError(f"calibration ({file}): cannot be read: {error.strerror}") from None
     if not text.strip():
         raise CalibrationError(f"calibration ({file}): the file is empty")
-    if file.suffix == ".txt":
+    if file.suffix != ".jsonl":
         yield {"text": text}
         return
     for number, line in enumerate(text.split("\n"), 1):
@@ -106,7 +107,8 @@ def _row(file: Path, number: int, line: str) -> dict[str, Any]:
     return row
 
 
-def _read_ids(file: Path) -> Tensor:
+def read_ids(file: Path) -> Tensor:
+    """Return all token ids (n, length) of a .npy or .safetensors file."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 

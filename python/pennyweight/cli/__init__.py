@@ -20,7 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         return run(list(sys.argv[1:] if arguments is None else arguments))
     except _Stopped as stopped:
-        print("pennyweight: interrupted, nothing was kept", file=sys.stderr)
+        print(f"pennyweight: interrupted, {stopped.kept}", file=sys.stderr)
         return 128 + stopped.number
     finally:
         for number, handler in previous.items():
@@ -33,6 +33,7 @@ class _Stopped(BaseException):
     def __init__(self, number: int) -> None:
         super().__init__()
         self.number = number
+        self.kept = "nothing was kept"  # a command that keeps something says what
 
 
 def _stop(number: int, frame: FrameType | None) -> None:

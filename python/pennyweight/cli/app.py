@@ -8,6 +8,7 @@ from typing import Any
 
 import typer
 
+from pennyweight.cli.evaluate import evaluate
 from pennyweight.cli.quantize import quantize
 from pennyweight.errors import PennyweightError
 
@@ -16,17 +17,13 @@ from pennyweight.errors import PennyweightError
 UsageError: Any = typer.BadParameter.__bases__[0]
 app = typer.Typer(
     name="pennyweight",
-    help="Quantize Llama-family models, in checkpoints that vLLM and transformers load.",
+    help="Quantize Llama-family models for vLLM and transformers, and measure what they lost.",
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
 app.command()(quantize)
-
-
-@app.callback()
-def _commands() -> None:
-    """Keep ``quantize`` a command of its own while it is the only one."""
+app.command()(evaluate)
 
 
 def run(arguments: list[str]) -> int:

@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pennyweight.cli.output import quiet, write_json
 from pennyweight.errors import CalibrationError, CheckpointError, UnsupportedError
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def quantize(
     from pennyweight.quantize import quantize as quantize_model
     from pennyweight.recipes import Recipe
 
-    _quiet()
+    quiet()
     check_absent(out)
     _check_device(device)
     limit = shard_limit(max_shard_size)
@@ -98,7 +98,10 @@ def quantize(
     report = quantize_model(model, recipe, data, device=device, progress=sys.stderr.isatty())
     save(model, out, source=source, recipe=recipe, max_shard_size=limit)
     if json_file is not None:
-        _write_json(json_file, {"source": str(source), "out": str(out), "report": report.to_dict()})
+        write_json(
+            json_file,
+            {"version": VERSION, "source": str(source), "out": str(out), "report": report.to_dict()},
+        )
     print(report)
     print(f"saved to {out}")
 
@@ -112,17 +115,11 @@ def _check_device(device: str | None) -> None:
         raise UnsupportedError(f"--device: {device!r} is not a device; leave it out for cpu") from None
 
 
-def _quiet() -> None:
-    """Keep transformers' own notes off stderr, where one line means one fault."""
-    from transformers.utils import logging
-
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-
-
 def _calibration(
     data: str | None, folder: Folder, samples: int | None, length: int | None, seed: int
 ) -> Calibration | None:
     from pennyweight import calibration
+    from pennyweight.checkpoint.tokenizer import load_tokenizer
 
     if data is None:
         return None
@@ -135,25 +132,4 @@ def _calibration(
         rows = calibration.DEFAULT_SAMPLES if samples is None else samples
         tokens = calibration.DEFAULT_LENGTH if length is None else length
         return calibration.random(vocabulary, rows, tokens, seed)
-    return calibration.from_file(data, _tokenizer(folder.path), samples, length, seed)
-
-
-def _tokenizer(path: Path) -> Any:
-    """The model's tokenizer; None where its folder has none."""
-    from transformers import AutoTokenizer
-
-    if not any(
-        (path / name).exists() for name in ("tokenizer.json", "tokenizer.model", "tokenizer_config.json")
-    ):
-        return None
-    try:
-        return AutoTokenizer.from_pretrained(path, local_files_only=True)
-    except Exception as error:  # tokenizer classes fail each in its own way
-        raise CheckpointError(f"{path}: its tokenizer cannot be loaded: {error}") from error
-
-
-def _write_json(path: Path, result: dict[str, Any]) -> None:
-    try:
-        path.write_text(json.dumps({"version": VERSION, **result}, indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be written: {error.strerror or error}") from error
+    return calibration.from_file(data, load_tokenizer(folder.path), samples, length, seed)
