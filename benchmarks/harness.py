@@ -3,7 +3,9 @@
 
 Sides take turns, in an order that is turned round every time, so that whatever else the machine does meets all.
 Before every call as many bytes as twice the last-level cache are written by plain stores (a large memset bypasses the
-cache and evicts nothing); activations are then read, so that they are warm and the weights are not.
+cache and evicts nothing), in the process that is timed; activations are then read, so that they are warm and the
+weights are not, and every thread is woken by something small. What the machine's memory does changes within seconds,
+so a limit may be measured after every call, to hold the call against its neighbours.
 """
 
 from __future__ import annotations
@@ -15,14 +17,25 @@ from dataclasses import dataclass, field
 
 import torch
 
+from roofline import Memory
+
 
 @dataclass
 class Side:
-    """One way of doing it: a name, a call, and what it took."""
+    """One way of doing it: a name, a call, and what it took.
+
+    Attributes:
+        call: Does it.
+        cold: Does it once with everything evicted and returns the seconds; None: ``alternate`` evicts and times
+            ``call``.
+        limits: What the machine reached in the measurement after each call.
+    """
 
     name: str
-    call: Callable[[], torch.Tensor]
+    call: Callable[[], object]
+    cold: Callable[[], float] | None = None
     seconds: list[float] = field(default_factory=list)
+    limits: list[float] = field(default_factory=list)
 
     @property
     def median_us(self) -> float:
@@ -42,17 +55,20 @@ class Side:
 
 
 class Evictor:
-    """Pushes everything out of the caches, then takes a tensor back in."""
+    """Pushes everything out of the caches, then takes a tensor back in and wakes torch's threads."""
 
-    def __init__(self, cache_bytes: int) -> None:
-        self._buffer = torch.zeros(2 * cache_bytes // 4, dtype=torch.int32)
+    def __init__(self, memory: Memory) -> None:
+        self._memory = memory
+        self._awake = torch.zeros(32768 * memory.threads)  # torch gives a thread no less
 
     def __call__(self, warm: torch.Tensor) -> None:
-        self._buffer.add_(1)
+        self._memory.evict()
         warm.sum()
+        self._awake.add_(1)
 
 
-def alternate(sides: list[Side], evict: Callable[[], None], rounds: int, budget: float) -> None:
+def alternate(sides: list[Side], evict: Callable[[], None], rounds: int, budget: float,
+              limit: Callable[[], float] | None = None) -> None:  # fmt: skip
     """Fill the sides' times.
 
     Args:
@@ -61,12 +77,18 @@ def alternate(sides: list[Side], evict: Callable[[], None], rounds: int, budget:
         rounds: Calls of each side at most.
         budget: Seconds of each side after which it is called no more (three calls are made in any case, or one of a
             side that has then taken three times as long: plain loops).
+        limit: Measures what the machine can do, after every call.
     """
     for turn in range(rounds):
         for side in sides if turn % 2 == 0 else reversed(sides):
             if sum(side.seconds) > (budget if turn >= 3 else 3 * budget):
                 continue
-            evict()
-            begin = time.perf_counter()
-            side.call()
-            side.seconds.append(time.perf_counter() - begin)
+            if side.cold:
+                side.seconds.append(side.cold())
+            else:
+                evict()
+                begin = time.perf_counter()
+                side.call()
+                side.seconds.append(time.perf_counter() - begin)
+            if limit:
+                side.limits.append(limit())

@@ -8,11 +8,13 @@ python benchmarks/readme_table.py --check    exits 1 when it would change anythi
 from __future__ import annotations
 
 import json
-import math
 import re
 import sys
 from pathlib import Path
 from typing import Any
+
+from bars import RANKS
+from results import geometric_mean
 
 HERE = Path(__file__).parent
 README = HERE.parent / "README.md"
@@ -28,6 +30,8 @@ DEVICES = {
     "CPU with AVX2": "avx2",
     "any x86-64 CPU": "reference",
 }
+#: Numbers of tokens that get a column, as far as they were measured.
+TOKENS = (1, 4, 16, 64, 256, 1024)
 Rows = list[dict[str, Any]]
 
 
@@ -45,34 +49,40 @@ def grid(ops: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _cell(rows: Rows, op: str, m: int) -> str:
-    """Geometric mean over shapes of the speed against bfloat16, for an op's best implementation."""
-    of = [r for r in rows if r.get("impl") and r["op"] == op and r["M"] == m and r["vs_bf16"]]
-    of = [r for r in of if r["impl"] == of[0]["impl"]]
-    if not of:
+def _cell(rows: Rows, ratio: str) -> str:
+    """Geometric mean over shapes of a speed ratio; the slowest shape in brackets."""
+    ratios = [r[ratio] for r in rows if r.get(ratio)]
+    if not ratios:
         return "-"
-    mean = math.exp(sum(math.log(r["vs_bf16"]) for r in of) / len(of))
-    worst = min(r["vs_bf16"] for r in of)
-    return f"{mean:.2f} x" + (f" ({worst:.2f} x)" if len(of) > 1 else "")
+    return f"{geometric_mean(ratios):.2f} x" + (f" ({min(ratios):.2f} x)" if len(ratios) > 1 else "")
 
 
 def measured(result: dict[str, Any]) -> str:
-    """Draw one machine's table."""
-    about, rows = result["about"], result["rows"]
-    ms = sorted({r["M"] for r in rows})
+    """Draw one machine's table: against torch's bfloat16, and where peers ran against the fastest of the same kind."""
+    about = result["about"]
+    rows = [r for r in result["rows"] if r["op"] in SCHEMES.values() and r.get("impl") in RANKS]
+    ms = [m for m in TOKENS if any(r["M"] == m for r in rows)]
     shapes = ", ".join(dict.fromkeys(f"{r['N']} x {r['K']}" for r in rows))
     capped = f", oneDNN capped to {about['onednn_max_cpu_isa']}" if about["onednn_max_cpu_isa"] else ""
+    commits = ", ".join(dict.fromkeys(str(r.get("commit", about["commit"])) for r in rows))
     lines = [
-        f"Speed of one linear layer against `torch.nn.functional.linear` in bfloat16, weights cold, "
-        f"{about['threads']} threads: geometric mean over the shapes {shapes} (slowest shape in brackets). "
-        f"{about['machine']}, torch {about['torch']}{capped}, {about['date']}, commit {about['commit']}.",
+        f"Speed of one linear layer, weights cold, {about['threads']} threads: geometric mean over the shapes {shapes} "
+        f"(slowest shape in brackets). {about['machine']}, torch {about['torch']}{capped}, {about['date']}, commit "
+        f"{commits}.",
         "",
-        "| format | " + " | ".join(f"M = {m}" for m in ms) + " |",
-        "|---" * (len(ms) + 1) + "|",
+        "| format | against | " + " | ".join(f"M = {m}" for m in ms) + " |",
+        "|---" * (len(ms) + 2) + "|",
     ]
     for scheme, op in SCHEMES.items():
-        if any(r["op"] == op for r in rows):
-            lines.append(f"| {scheme} | " + " | ".join(_cell(rows, op, m) for m in ms) + " |")
+        best = [name for name in RANKS if any(r["op"] == op and r["impl"] == name for r in rows)]
+        mine = [r for r in rows if r["op"] == op and r["impl"] == best[0]] if best else []
+        for ratio, name in (("vs_bf16", "torch bfloat16"), ("vs_peer", "fastest peer")):
+            if any(r.get(ratio) for r in mine):
+                cells = [_cell([r for r in mine if r["M"] == m], ratio) for m in ms]
+                lines.append(f"| {scheme} | {name} | " + " | ".join(cells) + " |")
+    peers = sorted({r["peer"] for r in result["rows"] if "peer" in r and r["op"] in SCHEMES.values()})
+    if peers:
+        lines += ["", "Peers that ran: " + ", ".join(f"`{peer}`" for peer in peers) + "."]
     return "\n".join(lines)
 
 

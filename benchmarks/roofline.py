@@ -11,25 +11,43 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 HERE = Path(__file__).parent
-READ_BYTES = 256 << 20
-#: Order of `limit()` in limits.cpp.
-READ, VNNI, BF16, FMA = range(4)
+#: Order of `limit()` in limits.cpp; copy comes with stores around the caches and with plain ones.
+READ, COPY_AROUND, COPY_PLAIN, VNNI, BF16, FMA, FMA256, MADD16, MADD8 = range(9)
 
 
 @dataclass
 class Limits:
-    """Bytes per second, and operations (a multiplication or an addition) per second."""
+    """Bytes per second (``copy``: read plus written), and operations (a multiplication or an addition) per second.
 
-    read: float
-    vnni: float
-    bf16: float
-    fma: float
+    0 where it was not measured, or the processor lacks the instruction: ``vnni`` vpdpbusd and ``bf16`` vdpbf16ps of
+    512 bits, ``fma`` the widest vfmadd231ps there is; of 256 bits ``fma256`` vfmadd231ps, ``madd16`` vpmaddwd with
+    vpaddd, ``madd8`` vpmaddubsw with vpaddw.
+    """
 
-    def compute(self, op: str) -> float:
-        """Return the peak of the best instruction this machine has for an op; 0: none measured."""
+    read: float = 0.0
+    copy: float = 0.0
+    vnni: float = 0.0
+    bf16: float = 0.0
+    fma: float = 0.0
+    fma256: float = 0.0
+    madd16: float = 0.0
+    madd8: float = 0.0
+
+    def compute(self, op: str, impl: str | None = None) -> float:
+        """Return the peak of the instruction that an implementation of a linear layer multiplies with; 0: none.
+
+        Args:
+            op: The op, which says what is multiplied: INT8 codes, nibbles by INT8 codes, or floats.
+            impl: The implementation; None: the best instruction of this machine.
+        """
+        if impl == "reference":
+            return 0.0
+        bytes_of_256 = self.madd8 if "w4a8" in op else self.madd16
+        if impl == "avx2":
+            return bytes_of_256 if "int8" in op else self.fma256
         if "int8" in op:
-            return self.vnni
-        return self.bf16 or self.fma
+            return self.vnni or bytes_of_256
+        return self.fma if impl == "avx512vnni" else self.bf16 or self.fma
 
     def or_better(self, other: Limits) -> Limits:
         """Return the higher of two measurements of each: other programs only ever take away."""
@@ -39,18 +57,70 @@ class Limits:
         return asdict(self)
 
 
-def build() -> ctypes.CDLL:
-    """Compile limits.cpp for this machine, once."""
-    library = HERE.parent / ".cache" / "limits.so"
+def library(folder: Path = HERE.parent / ".cache") -> Path:
+    """Compile limits.cpp for this machine into a folder, once."""
+    library = folder / "limits.so"
     source = HERE / "limits.cpp"
     if not library.exists() or library.stat().st_mtime < source.stat().st_mtime:
-        library.parent.mkdir(exist_ok=True)
+        folder.mkdir(exist_ok=True)
         flags = ["-std=c++20", "-O3", "-march=native", "-shared", "-fPIC", "-pthread"]
         subprocess.run([os.environ.get("CXX", "c++"), *flags, str(source), "-o", str(library)], check=True)
-    code = ctypes.CDLL(str(library))
-    code.limit.restype = ctypes.c_double
-    code.limit.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_void_p, ctypes.c_long]
-    return code
+    return library
+
+
+class Memory:
+    """A buffer in huge pages, larger than the caches: to measure bandwidth with and to evict everything else.
+
+    Args:
+        threads: How many run at once.
+        cache_bytes: Size of the last-level cache.
+        code: limits.so; compiled when not given. Workers, which have no compiler, are given it.
+    """
+
+    def __init__(self, threads: int, cache_bytes: int, code: Path | None = None) -> None:
+        self.threads = threads
+        self.bytes = 2 * max(cache_bytes, 48 << 20)
+        self._code = ctypes.CDLL(str(code or library()))
+        self._code.limit.restype = ctypes.c_double
+        self._code.limit.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_void_p, ctypes.c_long]
+        self._code.evict.restype = None
+        self._code.evict.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_long]
+        self._pages = mmap.mmap(-1, self.bytes)
+        self._pages.madvise(mmap.MADV_HUGEPAGE)
+        self._address = ctypes.addressof(ctypes.c_char.from_buffer(self._pages))
+        self._copy: int | None = None
+        self.evict()  # first touch
+
+    def limit(self, what: int) -> float:
+        """Measure one limit once."""
+        return float(self._code.limit(what, self.threads, self._address, self.bytes))
+
+    def best(self, what: int, rounds: int = 3) -> float:
+        """Measure one limit; the best of some rounds."""
+        return max(self.limit(what) for _ in range(rounds))
+
+    def read(self) -> float:
+        """Bytes per second that all threads read together, once."""
+        return self.limit(READ)
+
+    def copy(self) -> float:
+        """Bytes per second, read plus written, that all threads copy together, once; by the faster kind of store."""
+        if self._copy is None:
+            self._copy = max((COPY_AROUND, COPY_PLAIN), key=self.best)
+        return self.limit(self._copy)
+
+    def read_of(self, address: int, bytes_: int) -> float:
+        """Seconds that reading somebody else's memory takes."""
+        return bytes_ / float(self._code.limit(READ, self.threads, address, bytes_))
+
+    def evict(self) -> None:
+        """Push everything else out of the caches, by plain stores over twice the last-level cache."""
+        self._code.evict(self.threads, self._address, self.bytes)
+
+    def limits(self, rounds: int = 3) -> Limits:
+        """Measure every limit; the best of some rounds."""
+        peaks = [self.best(what, rounds) for what in (VNNI, BF16, FMA, FMA256, MADD16, MADD8)]
+        return Limits(self.best(READ, rounds), max(self.copy() for _ in range(rounds)), *peaks)
 
 
 def measure(threads: int, rounds: int = 3) -> Limits:
@@ -60,24 +130,11 @@ def measure(threads: int, rounds: int = 3) -> Limits:
         threads: How many run at once.
         rounds: Repetitions of each.
     """
-    code = build()
-    with mmap.mmap(-1, READ_BYTES) as buffer:
-        buffer.madvise(mmap.MADV_HUGEPAGE)
-        for page in range(0, READ_BYTES, 4096):
-            buffer[page] = 1
-        view = (ctypes.c_char * READ_BYTES).from_buffer(buffer)
-        address = ctypes.addressof(view)
-
-        def best(what: int) -> float:
-            return max(float(code.limit(what, threads, address, READ_BYTES)) for _ in range(rounds))
-
-        limits = Limits(best(READ), best(VNNI), best(BF16), best(FMA))
-        del view
-    return limits
+    return Memory(threads, 64 << 20).limits(rounds)
 
 
 if __name__ == "__main__":
     import sys
 
     for name, value in measure(int(sys.argv[1]) if len(sys.argv) > 1 else 2).to_dict().items():
-        print(f"{name:5} {value / 1e9:8.1f} {'GB/s' if name == 'read' else 'Gop/s'}")
+        print(f"{name:6} {value / 1e9:8.1f} {'GB/s' if name in ('read', 'copy') else 'Gop/s'}")

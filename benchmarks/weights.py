@@ -24,15 +24,20 @@ class Layer:
         call: x (M, K) bfloat16 → y (M, N) bfloat16.
         weight: What the codes stand for, on sampled outputs: float64 (S, K).
         group: K of one scale; 0: the whole channel.
-        bytes: What one call must read of the weight.
+        packed: The codes as the kernel reads them.
         activation: How x is quantized first: "int8", "fp8" or None.
     """
 
     call: Callable[[Tensor], Tensor]
     weight: Tensor
     group: int
-    bytes: int
+    packed: Tensor
     activation: str | None = None
+
+    @property
+    def bytes(self) -> int:
+        """What one call must read of the weight."""
+        return self.packed.nbytes
 
 
 def _w8(weight: Tensor, rows: Tensor, form: str) -> Layer:
@@ -46,7 +51,7 @@ def _w8(weight: Tensor, rows: Tensor, form: str) -> Layer:
     linear = ops.linear_w8a8_int8 if form == "int8" else ops.linear_w8a8_fp8
     column = scale.flatten()
     stands = codes[rows].double() * scale[rows].double()
-    return Layer(lambda x: linear(x, packed, column), stands, 0, packed.nbytes, form)
+    return Layer(lambda x: linear(x, packed, column), stands, 0, packed, form)
 
 
 def _w4(weight: Tensor, rows: Tensor, activation: str | None) -> Layer:
@@ -57,9 +62,7 @@ def _w4(weight: Tensor, rows: Tensor, activation: str | None) -> Layer:
     packed = ops.pack_int4(codes.view(n, k).to(torch.int8), scale.view(n, -1), None, "bf16")
     linear = ops.linear_w4a8_int8 if activation else ops.linear_w4a16
     stands = (codes[rows].double() * scale[rows].double()).view(len(rows), k)
-    return Layer(
-        lambda x: linear(x, packed, n, GROUP, "bf16", False), stands, GROUP, packed.nbytes, activation
-    )
+    return Layer(lambda x: linear(x, packed, n, GROUP, "bf16", False), stands, GROUP, packed, activation)
 
 
 OPS: dict[str, Callable[[Tensor, Tensor], Layer]] = {
@@ -68,13 +71,6 @@ OPS: dict[str, Callable[[Tensor, Tensor], Layer]] = {
     "linear_w4a16": lambda weight, rows: _w4(weight, rows, None),
     "linear_w4a8_int8": lambda weight, rows: _w4(weight, rows, "int8"),
 }
-
-
-def bf16_layer(weight: Tensor, rows: Tensor) -> Layer:
-    """Return torch's own linear layer on the weight in bfloat16."""
-    dense = weight.bfloat16()
-    call = lambda x: torch.nn.functional.linear(x, dense)  # noqa: E731
-    return Layer(call, dense[rows].double(), 0, dense.nbytes)
 
 
 def _activations(x: Tensor, form: str | None) -> Tensor:
@@ -86,6 +82,22 @@ def _activations(x: Tensor, form: str | None) -> Tensor:
     quotient = value / scale
     codes = quotient.round() if form == "int8" else quotient.to(torch.float8_e4m3fn)
     return codes.double() * scale.double()
+
+
+def relative_error(x: Tensor, y: Tensor, dense: Tensor, rows: Tensor) -> float:
+    """Compare a result with the product of the weight before it was quantized, on sampled outputs.
+
+    Args:
+        x: Activations (M, K).
+        y: The result (M, N).
+        dense: The sampled outputs' weight (S, K).
+        rows: Which outputs those are (S).
+
+    Returns:
+        Frobenius norm of the difference over that of the product.
+    """
+    exact = x.double() @ dense.double().T
+    return float((y[:, rows].double() - exact).norm() / exact.norm())
 
 
 def error_over_bound(layer: Layer, x: Tensor, y: Tensor, rows: Tensor) -> float:
