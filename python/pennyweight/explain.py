@@ -10,6 +10,7 @@ from torch import nn
 
 from pennyweight import _C
 from pennyweight.errors import UnsupportedError
+from pennyweight.fuse import FusedBlock, unfused
 from pennyweight.layers import QuantizedLinear
 
 _DECODE, _PREFILL = 1, 2048  # rows of x: one token, and a long prompt
@@ -37,7 +38,8 @@ class LayerGroup:
     Attributes:
         scheme: Their scheme, with its group size where it has one.
         op: The operator that they call.
-        shapes: (N, K) of them, each once.
+        before: The operator that makes the codes ``op`` takes (fuse=True); None where ``op`` takes floats.
+        shapes: (N, K) of what is called, each once: of several layers in one call, all their outputs.
         dtype: Of the activations.
         decode: What runs for one token.
         prefill: What runs for 2048 tokens.
@@ -47,6 +49,7 @@ class LayerGroup:
 
     scheme: str
     op: str
+    before: str | None
     shapes: list[tuple[int, int]]
     dtype: str
     decode: str
@@ -62,6 +65,8 @@ class Explanation:
     Attributes:
         groups: Quantized layers, grouped where they are run alike.
         plain: Names of the ``nn.Linear`` that are left as they are.
+        fused: Names of the decoder blocks on fused ops.
+        unfused: What ``fuse=True`` left as it was, with the reason.
         forced: The implementation that PENNYWEIGHT_FORCE or ``_C.force`` names, or None.
         strict: Whether PENNYWEIGHT_STRICT refuses all but the best.
         features: What the processor can do.
@@ -69,6 +74,8 @@ class Explanation:
 
     groups: list[LayerGroup]
     plain: list[str]
+    fused: list[str]
+    unfused: dict[str, str]
     forced: str | None
     strict: bool
     features: list[str]
@@ -85,7 +92,8 @@ class Explanation:
                 "; ".join(f"{name}: {why}" for name, why in g.why_not.items()) or "it is the fastest built"
             )
             shapes = " ".join(f"{n}x{k}" for n, k in g.shapes)
-            rows.append((str(len(g.layers)), g.scheme, shapes, g.op, g.dtype, runs, slower))
+            op = f"{g.before} > {g.op}" if g.before else g.op
+            rows.append((str(len(g.layers)), g.scheme, shapes, op, g.dtype, runs, slower))
         return rows
 
     def _notes(self) -> list[str]:
@@ -96,6 +104,11 @@ class Explanation:
             notes.append(
                 "strict: anything slower than the best implementation is an error (PENNYWEIGHT_STRICT)"
             )
+        if self.fused:
+            notes.append(f"fused: {_some(self.fused)}")
+        for reason in dict.fromkeys(self.unfused.values()):
+            names = [name for name, other in self.unfused.items() if other == reason]
+            notes.append(f"left unfused: {_some(names)}: {reason}")
         if self.plain:
             notes.append(f"left as nn.Linear: {_some(self.plain)}")
         return notes
@@ -130,18 +143,19 @@ def explain(model: nn.Module) -> Explanation:
     """
     dtype = _activation_dtype(model)
     groups: dict[tuple[Any, ...], LayerGroup] = {}
-    for name, layer in model.named_modules():
-        if not isinstance(layer, QuantizedLinear):
-            continue
-        group = _explain_layer(layer, dtype)
-        key = (group.scheme, group.op, group.decode, group.prefill, str(group.why_not))
+    for call in _calls(model):
+        group = _explain_call(call, dtype)
+        key = (group.scheme, group.op, group.before, group.decode, group.prefill, str(group.why_not))
         group = groups.setdefault(key, group)
-        group.layers.append(name or type(layer).__name__)
-        if (shape := (layer.out_features, layer.in_features)) not in group.shapes:
+        group.layers.extend(call.names)
+        if (shape := (call.layer.out_features, call.layer.in_features)) not in group.shapes:
             group.shapes.append(shape)
     plain = [name for name, m in model.named_modules() if isinstance(m, nn.Linear)]
+    fused = [name for name, m in model.named_modules() if isinstance(m, FusedBlock)]
     features = [name for name, has in _C.features().items() if has is True]
-    return Explanation(list(groups.values()), plain, _C.forced(), _C.strict(), features)
+    return Explanation(
+        list(groups.values()), plain, fused, unfused(model), _C.forced(), _C.strict(), features
+    )
 
 
 def implementations() -> dict[str, list[Implementation]]:
@@ -156,29 +170,58 @@ def implementations() -> dict[str, list[Implementation]]:
     return found
 
 
-def _explain_layer(layer: QuantizedLinear, dtype: torch.dtype) -> LayerGroup:
-    decode = _chosen(layer, layer.kernel_args(_DECODE, dtype))
-    prefill = _chosen(layer, layer.kernel_args(_PREFILL, dtype))
+@dataclass
+class _Call:
+    """A call of a kernel: the layers that it computes, what holds their weight, and the op that makes its codes."""
+
+    names: list[str]
+    layer: QuantizedLinear
+    before: str | None = None
+
+    def op(self) -> str:
+        return self.layer.codes_op if self.before else self.layer.op
+
+    def args(self, m: int, dtype: torch.dtype) -> dict[str, Any]:
+        return self.layer.codes_args(m, dtype) if self.before else self.layer.kernel_args(m, dtype)
+
+
+def _calls(model: nn.Module) -> list[_Call]:
+    calls: list[_Call] = []
+    done: set[str] = set()
+    for name, module in model.named_modules():
+        if isinstance(module, FusedBlock):
+            for call in module.calls():
+                names = [f"{name}.{part}".removeprefix(".") for part in call.names]
+                calls.append(_Call(names, call.layer, call.before))
+                done.update(names)
+        elif isinstance(module, QuantizedLinear) and module.in_state_dict and name not in done:
+            calls.append(_Call([name or type(module).__name__], module))
+    return calls
+
+
+def _explain_call(call: _Call, dtype: torch.dtype) -> LayerGroup:
+    layer = call.layer
     group = "" if layer.group_size == -1 else f", group {layer.group_size}"
     scheme = layer.scheme + group + ("" if layer.symmetric else ", zero points")
     kind = str(dtype).removeprefix("torch.")
-    why_not = _why_not_faster(layer, decode, layer.kernel_args(_DECODE, dtype))
-    why_not |= _why_not_faster(layer, prefill, layer.kernel_args(_PREFILL, dtype))
-    return LayerGroup(scheme, layer.op, [], kind, decode, prefill, why_not)
+    one, many = call.args(_DECODE, dtype), call.args(_PREFILL, dtype)
+    decode, prefill = _chosen(call, one), _chosen(call, many)
+    why_not = _why_not_faster(call.op(), decode, one) | _why_not_faster(call.op(), prefill, many)
+    return LayerGroup(scheme, call.op(), call.before, [], kind, decode, prefill, why_not)
 
 
-def _chosen(layer: QuantizedLinear, args: dict[str, Any]) -> str:
-    if layer.packed.device.type != "cpu":
-        return f"nothing: no kernels for device {layer.packed.device.type}"
+def _chosen(call: _Call, args: dict[str, Any]) -> str:
+    if call.layer.packed.device.type != "cpu":
+        return f"nothing: no kernels for device {call.layer.packed.device.type}"
     try:
-        return _C.choose(layer.op, args)
+        return _C.choose(call.op(), args)
     except ValueError as error:  # forced or strict, and this machine cannot
         return f"nothing: {error}"
 
 
-def _why_not_faster(layer: QuantizedLinear, chosen: str, args: dict[str, Any]) -> dict[str, str]:
+def _why_not_faster(op: str, chosen: str, args: dict[str, Any]) -> dict[str, str]:
     reasons = {}
-    for name, why in _C.why_not(layer.op, args):
+    for name, why in _C.why_not(op, args):
         if name == chosen:
             break
         reasons[name] = why or f"{_C.forced()} is forced"

@@ -22,6 +22,7 @@ from pennyweight.errors import ShapeError
 from pennyweight.schemes import Scheme
 
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16)
+PANEL = 64  # outputs side by side in a packed weight (docs/layouts.md)
 _SCALE_DTYPES = {"bf16": torch.bfloat16, "f16": torch.float16, "f32": torch.float32}
 _DTYPE_NAMES = {dtype: name for name, dtype in _SCALE_DTYPES.items()}
 
@@ -40,9 +41,11 @@ class QuantizedLinear(nn.Module):
         group_size: Weights along K that share a scale; -1: the whole channel.
         bias: (N,) or None.
         packed: The weight as the kernels read it, uint8.
+        in_state_dict: False for a joint weight, whose layers show their own rows of it (fuse/joint.py).
     """
 
     op: ClassVar[str]  # the operator that forward() calls
+    codes_op: ClassVar[str]  # the one for codes that are there already, where the scheme has it
     weight_kind: ClassVar[str]  # Scheme.weight of the schemes this class serves
 
     packed: Tensor
@@ -55,6 +58,7 @@ class QuantizedLinear(nn.Module):
         self.in_features, self.out_features = in_features, out_features
         self.group_size, self.symmetric = scheme.group_size, scheme.symmetric
         self.scale_dtype = torch.float32  # of weight_scale in the checkpoint
+        self.in_state_dict = True
         self.register_buffer("packed", None, persistent=False)
         self.bias = None if bias is None else nn.Parameter(bias.detach(), requires_grad=False)
 
@@ -85,13 +89,25 @@ class QuantizedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., K) any float → (..., N), dtype of ``x``."""
+        return self.linear(x, self.bias)
+
+    def linear(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        """As ``forward``, with another bias (N,) or none."""
         if x.shape[-1] != self.in_features:
             raise ShapeError(f"{self.op}: x must be (..., {self.in_features}); got {_shape(x)}")
-        return self._linear(x)
+        return self._linear(x, bias)
 
     def dequantize(self) -> Tensor:
         """The weight that the layer stands for, as float32 (N, K)."""
         raise NotImplementedError
+
+    def rows(self, begin: int, count: int) -> "QuantizedLinear":
+        """The layer of ``count`` outputs from ``begin``, a multiple of 64, in this one's memory; without bias."""
+        layer = type(self)(self._scheme, self.in_features, count, None)
+        panel = self.packed.numel() // -(-self.out_features // PANEL)
+        layer.packed = self.packed[begin // PANEL * panel : -(-(begin + count) // PANEL) * panel]
+        layer.scale_dtype = self.scale_dtype
+        return layer
 
     def tensors(self) -> dict[str, Tensor]:
         """The weight's tensors in the checkpoint's layout, new each time; the bias is not among them."""
@@ -101,6 +117,24 @@ class QuantizedLinear(nn.Module):
         """What ``_C`` needs to say which implementation runs for M rows of this dtype."""
         n, k, name = self.out_features, self.in_features, _DTYPE_NAMES[dtype]
         return {"m": m, "n": n, "k": k, "x_stride": k, "y_stride": n, "x_dtype": name}
+
+    def codes_args(self, m: int, dtype: torch.dtype) -> dict[str, Any]:
+        """As ``kernel_args``, of ``codes_op`` with a result of this dtype."""
+        n, k, name = self.out_features, self.in_features, _DTYPE_NAMES[dtype]
+        return {"m": m, "n": n, "k": k, "codes_stride": k, "y_stride": n, "y_dtype": name}
+
+    def on_codes(self, codes: Tensor, row_scale: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
+        """The layer on activations that are quantized already; 8-bit weights only.
+
+        Args:
+            codes: (..., K), int8 or (FP8) uint8.
+            row_scale: float32 (..., 1).
+            bias: (N,) of ``dtype``, or None; the layer's own is not added.
+            dtype: Of the result.
+        Returns:
+            (..., N): the bits that ``forward`` gives where ``codes`` are those of its input.
+        """
+        raise NotImplementedError
 
     def extra_repr(self) -> str:
         """The arguments that ``nn.Linear`` shows, and the scheme."""
@@ -112,7 +146,7 @@ class QuantizedLinear(nn.Module):
         return f"{size}, scheme={self.scheme}{group}{zero}"
 
     # ---- for subclasses
-    def _linear(self, x: Tensor) -> Tensor:
+    def _linear(self, x: Tensor, bias: Tensor | None) -> Tensor:
         raise NotImplementedError
 
     def _expected(self) -> dict[str, tuple[tuple[int, ...], tuple[torch.dtype, ...]]]:
@@ -122,6 +156,10 @@ class QuantizedLinear(nn.Module):
     def _pack(self, tensors: Mapping[str, Tensor]) -> None:
         """Take checked tensors into the buffers."""
         raise NotImplementedError
+
+    def _device(self) -> torch.device:
+        """Where the weight is."""
+        return self.packed.device
 
     # ---- what nn.Module asks for
     def _check_bias(self) -> None:
@@ -160,8 +198,9 @@ class QuantizedLinear(nn.Module):
         return self
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
-        for name, tensor in self.tensors().items():
-            destination[prefix + name] = tensor
+        if self.in_state_dict:
+            for name, tensor in self.tensors().items():
+                destination[prefix + name] = tensor
         super()._save_to_state_dict(destination, prefix, keep_vars)
 
     def _load_from_state_dict(
@@ -174,13 +213,13 @@ class QuantizedLinear(nn.Module):
         unexpected_keys: list[str],
         error_msgs: list[str],
     ) -> None:
-        names = self._expected()
+        names = self._expected() if self.in_state_dict else {}
         missing = [prefix + name for name in names if prefix + name not in state_dict]
         missing_keys.extend(missing)
-        if not missing:
+        if names and not missing:
             assign = local_metadata.get("assign_to_params_buffers", False)
             given = {name: state_dict[prefix + name] for name in names}
-            device = given["weight_scale"].device if assign else self.packed.device
+            device = given["weight_scale"].device if assign else self._device()
             try:
                 self._set_tensors({name: tensor.to(device) for name, tensor in given.items()})
             except ShapeError as error:
@@ -206,6 +245,13 @@ class _Linear8(QuantizedLinear):
         n, k = self.out_features, self.in_features
         return {"weight": ((n, k), (self.codes_dtype,)), "weight_scale": ((n, 1), _FLOATS)}
 
+    def rows(self, begin: int, count: int) -> QuantizedLinear:
+        """The layer of ``count`` outputs from ``begin``, a multiple of 64, in this one's memory; without bias."""
+        layer = super().rows(begin, count)
+        assert isinstance(layer, _Linear8)
+        layer.scale = self.scale[begin : begin + count]
+        return layer
+
     def _take_scale(self, scale: Tensor) -> None:
         self.scale = scale.detach().to(torch.float32, copy=True).reshape(self.out_features)
 
@@ -217,11 +263,17 @@ class LinearW8A8FP(_Linear8):
     """FP8 (E4M3) weights, activations quantized to FP8 per token."""
 
     op = "linear_w8a8_fp8"
+    codes_op = "gemm_w8a8_fp8"
     weight_kind = "fp8"
     codes_dtype = torch.float8_e4m3fn
 
-    def _linear(self, x: Tensor) -> Tensor:
-        return ops.linear_w8a8_fp8(x, self.packed, self.scale, self.bias)
+    def _linear(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        return ops.linear_w8a8_fp8(x, self.packed, self.scale, bias)
+
+    def on_codes(self, codes: Tensor, row_scale: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
+        """The layer on activations that are quantized already."""
+        n = self.out_features
+        return ops.gemm_w8a8_fp8(codes, row_scale, self.packed, self.scale, n, bias, dtype)
 
     def _pack(self, tensors: Mapping[str, Tensor]) -> None:
         self.packed = ops.pack_fp8(tensors["weight"].detach().view(torch.uint8))
@@ -241,11 +293,17 @@ class LinearW8A8INT(_Linear8):
     """INT8 weights, activations quantized to INT8 per token."""
 
     op = "linear_w8a8_int8"
+    codes_op = "gemm_w8a8_int8"
     weight_kind = "int8"
     codes_dtype = torch.int8
 
-    def _linear(self, x: Tensor) -> Tensor:
-        return ops.linear_w8a8_int8(x, self.packed, self.scale, self.bias)
+    def _linear(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        return ops.linear_w8a8_int8(x, self.packed, self.scale, bias)
+
+    def on_codes(self, codes: Tensor, row_scale: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
+        """The layer on activations that are quantized already."""
+        n = self.out_features
+        return ops.gemm_w8a8_int8(codes, row_scale, self.packed, self.scale, n, bias, dtype)
 
     def _pack(self, tensors: Mapping[str, Tensor]) -> None:
         self.packed = ops.pack_int8(tensors["weight"].detach())
@@ -272,6 +330,13 @@ class LinearW4A16(QuantizedLinear):
     weight_kind = "int4"
     scale_name = "f32"
 
+    def rows(self, begin: int, count: int) -> QuantizedLinear:
+        """The layer of ``count`` outputs from ``begin``, a multiple of 64, in this one's memory; without bias."""
+        layer = super().rows(begin, count)
+        assert isinstance(layer, LinearW4A16)
+        layer.scale_name = self.scale_name
+        return layer
+
     def _groups(self) -> int:
         if self.group_size == -1:
             return 1
@@ -297,9 +362,9 @@ class LinearW4A16(QuantizedLinear):
     def _format(self) -> tuple[int, int, int, str, bool]:
         return self.out_features, self.in_features, self.group_size, self.scale_name, not self.symmetric
 
-    def _linear(self, x: Tensor) -> Tensor:
+    def _linear(self, x: Tensor, bias: Tensor | None) -> Tensor:
         n, _, group_size, scale_name, zero_points = self._format()
-        return ops.linear_w4a16(x, self.packed, n, group_size, scale_name, zero_points, self.bias)
+        return ops.linear_w4a16(x, self.packed, n, group_size, scale_name, zero_points, bias)
 
     def _pack(self, tensors: Mapping[str, Tensor]) -> None:
         shape = tensors["weight_shape"]

@@ -26,6 +26,7 @@ from pennyweight.calibration.rows import as_calibration
 from pennyweight.calibration.smoothing import norms_of, smooth_block
 from pennyweight.calibration.walk import Batch, Inputs, block_inputs, gather
 from pennyweight.checks import check_calibration, check_model
+from pennyweight.fuse import fuse_model
 from pennyweight.quantize_layer import FAILED, quantize_layer
 from pennyweight.recipes import Recipe, as_recipe
 from pennyweight.report import LayerReport, Report
@@ -42,6 +43,7 @@ def quantize(
     *,
     device: torch.device | str | None = None,
     progress: bool = True,
+    fuse: bool = False,
 ) -> Report:
     """Quantize a model's linear layers inside its decoder blocks, in place.
 
@@ -53,6 +55,8 @@ def quantize(
             to nearest uses it for the report's output errors.
         device: Where to work; the model must be there. None: where it is.
         progress: Show a bar with the time left and the last layer's error.
+        fuse: Compute q, k, v in one call, gate and up in another, and norms and activations with the
+            quantization that follows (`fuse.fuse_model`); saved unfused all the same.
     Returns:
         What was done, per layer and in total; it shows itself in a terminal and in a notebook.
     Raises:
@@ -77,6 +81,8 @@ def quantize(
     report.peak_memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     report.seconds = time.perf_counter() - start
     report.warnings = _warnings(report, data, work)
+    if fuse:
+        report.warnings += [f"left unfused: {name}: {reason}" for name, reason in fuse_model(model).items()]
     return report
 
 

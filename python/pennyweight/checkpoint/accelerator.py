@@ -13,6 +13,7 @@ from pennyweight.checkpoint.layout import check_finite, layer_tensors
 from pennyweight.checkpoint.loader import build_layer, quantized_linears
 from pennyweight.checkpoint.quantization_config import parse, quantization_of
 from pennyweight.errors import CheckpointError
+from pennyweight.fuse import fuse_model
 from pennyweight.layers import QuantizedLinear
 from pennyweight.schemes import Scheme
 from pennyweight.swap import replace_module
@@ -28,13 +29,14 @@ DECOMPRESSED = (
 )
 
 
-def accelerate(model: Model) -> Model:
+def accelerate(model: Model, *, fuse: bool = False) -> Model:
     """Replace the compressed layers of a model that transformers loaded by pennyweight's, in place.
 
     transformers decompresses such a model at its first forward pass, so this must come before.
 
     Args:
         model: From ``AutoModelForCausalLM.from_pretrained`` of a checkpoint in FP8_DYNAMIC, W8A8 or W4A16.
+        fuse: Put fused ops in place (`fuse.fuse_model`); what they do not fit, `explain` names.
     Returns:
         The same model.
     Raises:
@@ -59,6 +61,8 @@ def accelerate(model: Model) -> Model:
     for name, layer in built.items():
         replace_module(model, name, layer)
     _remove_decompression(model)
+    if fuse:
+        fuse_model(model)
     return model
 
 

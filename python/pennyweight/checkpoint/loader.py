@@ -25,6 +25,7 @@ from pennyweight.checkpoint.quantization_config import QuantizationConfig, parse
 from pennyweight.checkpoint.safetensors_file import read_tensor
 from pennyweight.checkpoint.skeleton import build_skeleton, tied_names
 from pennyweight.errors import CheckpointError, UnsupportedError
+from pennyweight.fuse import fuse_model
 from pennyweight.layers import QuantizedLinear
 from pennyweight.schemes import Scheme
 from pennyweight.swap import replace_module
@@ -34,7 +35,11 @@ if TYPE_CHECKING:
 
 
 def load(
-    path: str | Path, dtype: torch.dtype | None = None, device: torch.device | str | None = None
+    path: str | Path,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str | None = None,
+    *,
+    fuse: bool = False,
 ) -> PreTrainedModel:
     """Load a compressed-tensors checkpoint; its quantized layers run on pennyweight's kernels.
 
@@ -42,6 +47,7 @@ def load(
         path: The folder: FP8_DYNAMIC, W8A8 or W4A16, by pennyweight or by llm-compressor.
         dtype: Of everything that is not quantized, and so of the activations; None: the checkpoint's.
         device: Where the model goes; None: the CPU.
+        fuse: Put fused ops in place (`fuse.fuse_model`); what they do not fit, `explain` names.
     Returns:
         A model of transformers, in eval mode, its parameters without gradients.
     Raises:
@@ -61,6 +67,8 @@ def load(
     _fill(model, folder, tied)
     if device is not None:
         nn.Module.to(model, device)
+    if fuse:
+        fuse_model(model)
     return model
 
 
