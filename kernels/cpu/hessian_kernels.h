@@ -19,7 +19,9 @@ template <Lanes (*kStep)(Lanes, Lanes, Lanes)>
 static void multiply(float* c, int64_t stride, const float* a, const float* b, int64_t steps) {
   for (int i = 0; i < kWidth; i += kRows) {
     Lanes acc[kRows][kVectors] = {};
+    const float* ahead = (i < kWidth / 2 ? a : b) + steps * kWidth + i % (kWidth / 2) / kRows * steps * kLanes;
     for (int64_t t = 0; t < steps; ++t) {
+      __builtin_prefetch(ahead + t * kLanes, 0, 2);
       Lanes right[kVectors];
 #pragma GCC unroll 8
       for (int v = 0; v < kVectors; ++v) right[v] = load(b + t * kWidth + v * kLanes);
