@@ -125,12 +125,19 @@ class Gptq {
     }
     for (int64_t row = 0; row < tiles_; ++row) {
       stop_if_interrupted();
-      parallel_for(executor_, (tiles_ - row) * 2, [&](int64_t task) {
-        const int64_t column = row + task / 2, half = task % 2 * 2 * kStripFloats;
-        for (int64_t above = 0; above < row; ++above)
-          for (int64_t p = half; p < half + 2 * kStripFloats; p += kStripFloats)
-            kernels_.subtract_product(tile(row, column) + p, tile(above, row), tile(above, column) + p);
-      });
+      const int64_t panels = (tiles_ - row) * (kTile / kStrip);
+      parallel_chunks(executor_, panels,
+                      panels >= 64   ? 8
+                      : panels >= 32 ? 4
+                                     : 2,
+                      [&](int64_t begin, int64_t end) {
+                        for (int64_t above = 0; above < row; ++above)
+                          for (int64_t p = begin; p < end; ++p)
+                            kernels_.subtract_product(tile(row, row) + p * kStripFloats, tile(above, row),
+                                                      tile(above, row) + p * kStripFloats, tile(above + 1, row),
+                                                      p + 1 < end ? tile(above, row) + (p + 1) * kStripFloats
+                                                                  : tile(above + 1, row) + begin * kStripFloats);
+                      });
       if (!kernels_.factor_tile(tile(row, row), &floor[row * kTile], &inverse_[row * kTile])) return false;
       parallel_for(executor_, (tiles_ - row - 1) * 2, [&](int64_t task) {
         float* panels = tile(row, row + 1 + task / 2) + task % 2 * 2 * kStripFloats;
@@ -162,9 +169,11 @@ class Gptq {
     for (int64_t row = 0; row < tiles_; ++row) {
       std::memset(sums, 0, kStripFloats * sizeof(float));
       for (int64_t column = row + 1; column < tiles_; ++column)
-        kernels_.add_product(sums, tile(row, column), strip + column * kStripFloats);
+        kernels_.add_product(sums, tile(row, column), strip + column * kStripFloats, tile(row, column) + kTileFloats,
+                             strip + (column + 1) * kStripFloats);
       for (int64_t i = 0; i < kStripFloats; ++i) sums[i] *= 2.0f;
-      kernels_.add_product(sums, tile(row, row), strip + row * kStripFloats);
+      kernels_.add_product(sums, tile(row, row), strip + row * kStripFloats, tile(row, row) + kTileFloats,
+                           strip + (row + 1) * kStripFloats);
       for (int64_t i = 0; i < kStripFloats; ++i)
         out[i % kStrip] += static_cast<double>(sums[i]) * strip[row * kStripFloats + i];
     }
@@ -200,7 +209,9 @@ class Gptq {
       for (int64_t column = row + 1; column < tiles_ && positive; ++column)
         for (int64_t s = 0; s < count; ++s)
           kernels_.add_product(products + s * kStripFloats, tile(row, column),
-                               residual + s * length + column * kStripFloats);
+                               residual + s * length + column * kStripFloats, tile(row, column) + kTileFloats,
+                               s + 1 < count ? residual + (s + 1) * length + column * kStripFloats
+                                             : residual + (column + 1) * kStripFloats);
       for (int64_t s = 0; s < count; ++s)
         solve_block(row, (begin + s) * kStrip, rows_of(begin + s), positive, products + s * kStripFloats,
                     residual + s * length, scales + s * scale_length, codes + s * code_length, sums);

@@ -44,15 +44,15 @@ struct GptqBlock {
 };
 
 struct GptqKernels {
-  // c (128, 32) -= a^T b: `a` a whole tile, `b` and `c` panels.
-  void (*subtract_product)(float* c, const float* a, const float* b);
+  // c (128, 32) -= a^T b: `a` a whole tile, `b` and `c` panels. The next product's are fetched to L2.
+  void (*subtract_product)(float* c, const float* a, const float* b, const float* next_a, const float* next_b);
   // Factors a diagonal tile in place, panels from the left; writes 1 / U_aa. False where a pivot is not above
   // floor[a].
   bool (*factor_tile)(float* tile, const float* floor, float* inverse);
   // panel (128, 32) <- U_tile^-T panel.
   void (*solve_panel)(const float* tile, const float* inverse, float* panel);
-  // c (128, 32) += a b: `a` a whole tile, b (128, 32).
-  void (*add_product)(float* c, const float* a, const float* b);
+  // c (128, 32) += a b: `a` a whole tile, b (128, 32). The next product's are fetched to L2.
+  void (*add_product)(float* c, const float* a, const float* b, const float* next_a, const float* next_b);
   void (*solve_block)(const GptqBlock& block);
   // Per row of a strip's block (128, 32): norm += sum of w_a^2, weighted += sum of w_a^2 diagonal_a.
   void (*add_norms)(const float* block, const float* diagonal, float* norm, float* weighted);
