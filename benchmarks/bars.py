@@ -214,9 +214,8 @@ def verdicts(rows: list[Row], limits: dict[str, float]) -> list[str]:
             sign = "<=" if bar.below else ">="
             shape = f" {bar.shapes[0][0]}x{bar.shapes[0][1]}" if bar.shapes is LARGEST else ""
             name = bar.op + (f" {bar.impl}" if bar.impl else "") + shape
-            out.append(
-                f"{words[met]:<13}{name} {sign} {_shown(bar.need, bar.text)} {bar.text} at M = {figures}"
-            )
+            need = _shown(bar.need, bar.text).removesuffix(" x")
+            out.append(f"{words[met]:<13}{name} {sign} {need} {bar.text} at M = {figures}")
     return out
 
 

@@ -108,18 +108,17 @@ class Shape:
     def show_eviction(self) -> str:
         """Say how long reading a packed weight takes when it is in the caches, as far as it fits, and evicted."""
         packed = next(iter(self.layers.values())).packed
-        read = partial(self.memory.read_of, packed.data_ptr(), packed.nbytes)
-        read()
-        warm, cold = [], []
-        for _ in range(5):
-            warm.append(read() * 1e6)
-            self.memory.evict()
-            cold.append(read() * 1e6)
-            read()
-        return (
-            f"evicted: reading {packed.nbytes / 1e6:.1f} MB of weight {self.n}x{self.k} takes "
-            f"{statistics.median(cold):.0f} us, {statistics.median(warm):.0f} us when it was just read"
-        )
+        parts = []
+        for bytes_ in (1 << 20, packed.nbytes):  # a part that fits each core's own cache, all
+            read = partial(self.memory.read_of, packed.data_ptr(), min(bytes_, packed.nbytes))
+            warm, cold = [], []
+            for _ in range(7):
+                self.memory.evict()
+                cold.append(read() * 1e6)
+                warm.append(read() * 1e6)
+            times = f"{statistics.median(cold):.0f} us, again at once {statistics.median(warm):.0f} us"
+            parts.append(f"{bytes_ / 1e6:.1f} MB take {times}")
+        return f"evicted, reading the weight {self.n}x{self.k}: {'; '.join(parts)}"
 
     def _ours(self, op: str, impl: str, x: torch.Tensor) -> tuple[Side, Row]:
         """Check one implementation."""
