@@ -19,6 +19,9 @@ import torch
 
 from roofline import Memory
 
+#: After this torch's threads sleep (machine.prepare_torch).
+IDLE_SECONDS = 0.003
+
 
 @dataclass
 class Side:
@@ -90,5 +93,6 @@ def alternate(sides: list[Side], evict: Callable[[], None], rounds: int, budget:
                 begin = time.perf_counter()
                 side.call()
                 side.seconds.append(time.perf_counter() - begin)
+                time.sleep(IDLE_SECONDS)
             if limit:
                 side.limits.append(limit())

@@ -7,6 +7,7 @@
 //
 // An operation is a multiplication or an addition of a product. 0 where the processor lacks the instruction.
 #include <immintrin.h>
+#include <sched.h>
 
 #include <algorithm>
 #include <atomic>
@@ -19,19 +20,42 @@ namespace {
 
 double seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
+// Keeps the calling thread on one of the processors it may use, as long as this lives: two threads that the system puts
+// on one core would measure half the machine.
+class Pinned {
+ public:
+  explicit Pinned(int index) {
+    sched_getaffinity(0, sizeof before_, &before_);
+    const int count = CPU_COUNT(&before_);
+    for (int cpu = 0, seen = 0; cpu < CPU_SETSIZE; ++cpu)
+      if (CPU_ISSET(cpu, &before_) && seen++ == index % count) {
+        cpu_set_t one;
+        CPU_ZERO(&one);
+        CPU_SET(cpu, &one);
+        sched_setaffinity(0, sizeof one, &one);
+      }
+  }
+  ~Pinned() { sched_setaffinity(0, sizeof before_, &before_); }
+  Pinned(const Pinned&) = delete;
+
+ private:
+  cpu_set_t before_;
+};
+
 // Runs work(thread) on every thread at once; from the moment when all are there to the moment when the last is done.
 template <class F>
 double timed(int threads, F work) {
   std::atomic<int> there{0};
   std::vector<double> begin(threads), end(threads);
   auto run = [&](int thread) {
+    const Pinned pinned(thread);
     ++there;
     while (there < threads) std::this_thread::yield();
     begin[thread] = seconds();
     work(thread);
     end[thread] = seconds();
   };
-  std::vector<std::thread> others;
+  std::vector<std::thread> others;  // started first: they inherit what the caller may use
   for (int i = 1; i < threads; ++i) others.emplace_back(run, i);
   run(0);
   for (auto& t : others) t.join();
