@@ -11,6 +11,7 @@ namespace {
 
 struct Dot16 : Avx512 {
   static constexpr int unit_k = 2;
+  static constexpr int64_t superblock_k = 512;  // 64 KB of pairs
   template <int width>
   static PW_INLINE void mac_row(__m512 (&acc)[width], const __m512i (&w)[width], const uint32_t* x) {
     PW_UNROLL for (int i = 0; i < width;

@@ -15,6 +15,7 @@ struct Fma8 {
   using Vec = __m256;
   using Bits = __m256i;
   static constexpr int unit_k = 1, lanes = 8;
+  static constexpr int64_t superblock_k = 512;  // 128 KB of float32
   static constexpr int64_t register_rows = 4;
   static constexpr int64_t tile_rows = 6;
   static constexpr int tile_width = 2;

@@ -13,17 +13,20 @@
 //           the same chain of instructions for any M, tile and number of threads, and has the same bits.
 //
 //           few rows: decode in registers         many rows: decode once, sweep
-//             K ->  block   block                   K ->  superblock (512 k)
+//             K ->  block   block                   K ->  superblock
 //           N +--------+--------+                 N +------------------+   decoded to [unit][64] x 4 bytes (L2), then
 //           | |>>>>>>>>|        |  every tile     | |     decoded      |   every tile passes over it with its 6 x 64
 //          64 |>>>>>>>>|        |  passes over   64 |                  |   sums in registers; the next superblock's
 //           v +--------+--------+  the block in   v +------------------+   codes are prefetched, spread over the tiles
 //                                  L1
 //           Which walk is better is the format's word (register_limit): it depends on what decoding costs.
-// Policies  Isa: vectors of `lanes` outputs, mac_row, loads and stores.  Format: how codes become units.
+// Policies  Isa: vectors of `lanes` outputs, mac_row, loads and stores, k of a superblock.  Format: how codes become
+//           units.
 // Numerics  |y - exact| <= (K + groups + 3) * 2^-24 * sum |x||w| + half an ulp of y's dtype
 // Tried     on one core of a Zen 4 at 3.7 GHz, weights in cache, against its peak (236 GFLOP/s bf16, 118 float32):
-//           superblocks of 128, 256, 512, 1024 k: within 2 %.  Explicit broadcasts instead of embedded ones: no gain.
+//           superblocks of 128, 256, 512, 1024 k: within 2 %.  Explicit broadcasts instead of embedded ones: no gain
+//           there; on an Ice Lake, which multiplies twice a cycle and loads no more than twice, they take M = 256 from
+//           38 to 83 % of the float32 peak, and superblocks of 128 k of float32 (32 KB) from 83 to 85 %.
 //           Two scale groups side by side at M = 1, for more independent sums: no gain warm, 45 % slower cold (two
 //           streams).  Prefetch 0, 2, 4, 8, 16 KB ahead at M = 1, cold: 8 KB best or next to it in both formats.
 #pragma once
@@ -42,7 +45,6 @@ namespace {
 
 constexpr int64_t kStepBytes = 4 * kPanel;
 constexpr int64_t kBlockK = 128;       // k per block where scales are per output
-constexpr int64_t kSuperblockK = 512;  // k decoded at a time: 64 KB of bf16 pairs, 128 KB of float32
 constexpr int64_t kTilesPerTask = 64;  // with 6 rows each: sums of 96 KB
 constexpr int64_t kRowsAtOnce = 1536;  // packed at a time, so that the workspace does not grow with M
 constexpr int64_t kPrefetchBytes = 8192;
@@ -214,7 +216,7 @@ static void panel_decoded(const LinearJob& job, const Format& format, const Tile
                           const uint32_t* x, const uint8_t* panel, float* c) {
   constexpr int64_t units = Format::units;
   const int64_t block_units = job.steps * units;
-  const int64_t many = kSuperblockK / (block_units * Isa::unit_k), at_once = many > 0 ? many : 1;  // blocks
+  const int64_t many = Isa::superblock_k / (block_units * Isa::unit_k), at_once = many > 0 ? many : 1;  // blocks
   uint32_t* w = static_cast<uint32_t*>(scratch(Slot::panel, at_once * (block_units + 1) * kPanel * 4));
   float* scale = reinterpret_cast<float*>(w + at_once * block_units * kPanel);  // [block][64]
   alignas(64) uint32_t offset[kPanel];

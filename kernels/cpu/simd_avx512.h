@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // simd_avx512.h: 16 float32 lanes for linear_panels.h. Included by AVX-512 files alone.
 //
-// Multiply-accumulates are volatile assembler with the activation as an embedded broadcast: written as intrinsics, GCC
-// 12 hoists the broadcasts or reorders the sums and spills them in the inner loop.
+// Multiply-accumulates are volatile assembler: written as intrinsics, GCC 12 hoists the activations' broadcasts or
+// reorders the sums and spills them in the inner loop.
 #pragma once
 // GCC 12's own intrinsics start from undefined registers on purpose and are warned about where they are inlined.
 #pragma GCC diagnostic ignored "-Wuninitialized"
