@@ -19,7 +19,7 @@ from pennyweight.errors import (
 )
 
 if TYPE_CHECKING:
-    from pennyweight import algorithms, calibration, evaluate, ops, testing
+    from pennyweight import algorithms, calibration, evaluate, ops, study, testing
     from pennyweight._C import version as __version__
     from pennyweight.checkpoint import accelerate, load, save
     from pennyweight.explain import explain, implementations
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pennyweight.quantize import quantize
     from pennyweight.recipes import Recipe
     from pennyweight.report import LayerReport, Report
+    from pennyweight.report.page import report
     from pennyweight.schemes import Scheme, scheme
 
 # Public name → (module, name there); None: the module itself.
@@ -49,8 +50,10 @@ _LAZY: dict[str, tuple[str, str | None]] = {
     "load": ("checkpoint", "load"),
     "ops": ("ops", None),
     "quantize": ("quantize", "quantize"),
+    "report": ("report.page", "report"),
     "save": ("checkpoint", "save"),
     "scheme": ("schemes", "scheme"),
+    "study": ("study", None),
     "testing": ("testing", None),
 }
 
@@ -79,8 +82,10 @@ __all__ = [
     "load",
     "ops",
     "quantize",
+    "report",
     "save",
     "scheme",
+    "study",
     "testing",
 ]
 

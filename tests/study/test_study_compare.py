@@ -77,3 +77,25 @@ def test_comparison_shows_itself(suite: str) -> None:
     run = study.compare(["Llama-3.1-8B-Instruct"], "W4A16-INT", suite, {}, parameters=8_000_000_000)
     assert run.lines and run._repr_html_().count("<tr>") == 1 + len(run.lines)
     assert json.loads(json.dumps(run.to_dict()))["suite"] == suite
+
+
+def test_result_of_evaluate_is_put_beside_the_study() -> None:
+    """Suites and names as a model's JSON has them; what a baseline is called tells the model."""
+    base = {"name": "base", "source": "meta-llama/Llama-3.1-8B-Instruct", "scheme": "bfloat16"}
+    tasks = {"metrics": {"average": 73.0}, "tasks": {"mmlu": 66.0}}
+    arena = {"metrics": {"win_rate": 24.5}, "tasks": {}}
+    run = {
+        "model": {"name": "w4", "scheme": "W4A16-INT"},
+        "baseline": base,
+        "suites": {"openllm-v1": tasks, "arena-hard": arena, "quick": {"metrics": {"kl": 0.1}, "tasks": {}}},
+    }
+    whole = {
+        "model": base,
+        "baseline": None,
+        "suites": {"openllm-v1": {"metrics": {"average": 74.0}, "tasks": {}}},
+    }
+    v1, judged, quick = study.beside(run, whole)
+    assert v1.same_model and (v1.lines[0].run, v1.lines[0].baseline, v1.lines[1].run) == (73.0, 74.0, 66.0)
+    assert judged.lines[0].run == 24.5 and judged.lines[0].study and judged.lines[0].study.text == "24.0"
+    assert quick.model is None
+    assert study.beside(whole)[0].scheme == "BF16"

@@ -10,6 +10,7 @@ import typer
 
 from pennyweight.cli.evaluate import evaluate
 from pennyweight.cli.quantize import quantize
+from pennyweight.cli.report import report
 from pennyweight.errors import PennyweightError
 
 # Some versions of typer use the click that is installed, some carry their own: only the base of a public class names
@@ -24,6 +25,7 @@ app = typer.Typer(
 )
 app.command()(quantize)
 app.command()(evaluate)
+app.command()(report)
 
 
 def run(arguments: list[str]) -> int:

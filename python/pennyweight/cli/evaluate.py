@@ -67,6 +67,9 @@ def evaluate(
         Path | None,
         typer.Option(metavar="DIR", help="Of a server's model.  [default: as the server names it]"),
     ] = None,
+    compare_with_study: Annotated[
+        bool, typer.Option("--compare-with-study", help="Also put each model beside the study's row.")
+    ] = False,
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write all results here as JSON.")
     ] = None,
@@ -110,6 +113,12 @@ def evaluate(
             error.kept = f"what was done is in {out}, and the same command goes on from there"
         raise
     print(found)
+    if compare_with_study:
+        from pennyweight.study import beside
+
+        for result in found.models:
+            for comparison in beside(result, found.baseline):
+                print(f"\n{result['model']['name']}: {comparison}")
     if json_file is not None:
         write_json(json_file, found.to_dict())
     if out is not None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from pennyweight.evaluate import results
 from pennyweight.evaluate.suites import SUITES
 
 #: Version of the keys of `Evaluation.to_dict`.
@@ -33,8 +34,12 @@ class Evaluation:
         return suites
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything as plain values, ready for JSON."""
-        return {"version": VERSION, "baseline": self.baseline, "models": self.models}
+        """Return everything as plain values, ready for JSON; each model's as its file has it."""
+        return {
+            "version": VERSION,
+            "baseline": None if self.baseline is None else results.sealed(self.baseline),
+            "models": [results.sealed(model) for model in self.models],
+        }
 
     def __str__(self) -> str:
         return "\n\n".join(

@@ -42,17 +42,22 @@ def write(path: Path, result: dict[str, Any]) -> None:
     Raises:
         EvaluationError: It cannot be written, or holds NaN or Inf.
     """
-    body = {
-        "schema": SCHEMA,
-        **{key: value for key, value in result.items() if key not in ("schema", "sha256")},
-    }
     try:
-        text = json.dumps({**body, "sha256": checksum(body)}, indent=1, allow_nan=False)
+        text = json.dumps(sealed(result), indent=1, allow_nan=False)
     except ValueError as error:
         raise EvaluationError(
             f"{path}: a result holds NaN or Inf, which is no measurement: {error}"
         ) from error
     _write_text(path, text + "\n")
+
+
+def sealed(result: dict[str, Any]) -> dict[str, Any]:
+    """Return a model's result with its schema and checksum; ValueError where it holds NaN or Inf."""
+    body = {
+        "schema": SCHEMA,
+        **{key: value for key, value in result.items() if key not in ("schema", "sha256")},
+    }
+    return {**body, "sha256": checksum(body)}
 
 
 def read(path: str | Path) -> dict[str, Any]:
@@ -72,6 +77,15 @@ def read(path: str | Path) -> dict[str, Any]:
         raise EvaluationError(
             f"{path}: is truncated or no JSON ({error}); remove it and run the evaluation again"
         ) from None
+    return check(path, result)
+
+
+def check(path: str | Path, result: Any) -> dict[str, Any]:
+    """Return a model's result if it is one, whole and unchanged; `path` is what an error names.
+
+    Raises:
+        EvaluationError: It is of another version, changed by hand, or no result at all.
+    """
     if not isinstance(result, dict) or "schema" not in result:
         raise EvaluationError(f"{path}: is no result of pennyweight evaluate: it has no schema")
     if result["schema"] != SCHEMA:
@@ -159,7 +173,7 @@ def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _check_keys(
-    path: Path, where: str, value: dict[str, Any], keys: dict[str, type | tuple[type, ...]]
+    path: str | Path, where: str, value: dict[str, Any], keys: dict[str, type | tuple[type, ...]]
 ) -> None:
     for key, kind in keys.items():
         if key not in value or not isinstance(value[key], kind):

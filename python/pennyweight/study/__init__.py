@@ -10,7 +10,7 @@ A table is a file in data/; one more file is one more table. `recompute` holds e
 follows from, and the errata in the files are exactly the ones that do not.
 """
 
-from pennyweight.study.compare import Comparison, compare
+from pennyweight.study.compare import Comparison, beside, compare
 from pennyweight.study.recompute import Check, disagreements
 from pennyweight.study.tables import Column, Erratum, Printed, Row, Table, names, table
 
@@ -22,6 +22,7 @@ __all__ = [
     "Printed",
     "Row",
     "Table",
+    "beside",
     "compare",
     "disagreements",
     "names",

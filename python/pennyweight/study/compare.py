@@ -36,6 +36,8 @@ MEASURED: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
     "similarity": (("Figure 1", ("rouge1", "rougeL", "bertscore", "sts")),),
     "reasoning": (("Table 4", ("average", "aime24", "math_500", "gpqa_diamond")),),
 }
+#: What `evaluate` calls the format of a model that is not quantized.
+UNQUANTIZED = ("bfloat16", "float16", "float32", None)
 HEAD = ("", "this run", "its baseline", "recovery", "study", "study's BF16", "recovery")
 
 
@@ -185,6 +187,35 @@ def compare(
         if row is None:
             notes.append(f"{name} has no row of {chosen}, {format_}.")
     return Comparison(suite, chosen, format_, model is not None, tuple(lines), tuple(dict.fromkeys(notes)))
+
+
+def beside(result: Mapping[str, Any], baseline: Mapping[str, Any] | None = None) -> list[Comparison]:
+    """Put each suite of a model's result, as `pennyweight evaluate` writes it, beside the study.
+
+    Args:
+        result: Of the model.
+        baseline: Of its baseline.
+    """
+    model, whole = result["model"], result["baseline"] or {}
+    names = [str(d[key]) for d in (model, whole) for key in ("name", "source", "model") if d.get(key)]
+    scheme = None if model.get("scheme") in UNQUANTIZED else str(model["scheme"])
+    found = []
+    for suite, one in result["suites"].items():
+        theirs = (baseline or {}).get("suites", {}).get(suite)
+        found.append(
+            compare(
+                names, scheme, suite, _scores(one), _scores(theirs) if theirs else None,
+                parameters=model.get("parameters") or whole.get("parameters"),
+            )
+        )  # fmt: skip
+    return found
+
+
+def _scores(suite: Mapping[str, Any]) -> dict[str, float | None]:
+    """A suite's scores by the keys of the study's columns."""
+    metrics, tasks = suite["metrics"], suite["tasks"]
+    average = metrics.get("average", metrics.get("win_rate"))
+    return {**metrics, **tasks, "average": average}
 
 
 def _line(
