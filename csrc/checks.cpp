@@ -187,6 +187,11 @@ Rows code_rows(Name name, const Tensor& t, ScalarType dtype) {
   return rows_of(name, t, dtype == ScalarType::Char ? DType::i8 : DType::u8);
 }
 
+Rows bf16_rows(Name name, const Tensor& t) {
+  check_dtype(name, t, ScalarType::BFloat16);
+  return rows_of(name, t, DType::bf16);
+}
+
 Rows same_rows(Name name, const Tensor& t, const Rows& like) {
   check_dtype(name, t, scalar_type_of(like.dtype));
   const auto want = like.shape(like.columns);
@@ -194,6 +199,13 @@ Rows same_rows(Name name, const Tensor& t, const Rows& like) {
   if (std::vector<int64_t>(sizes.begin(), sizes.end()) != want)
     fail_shape(name.op, text(name) + " must be " + join(want) + ", as x is" + came(name, t));
   return rows_of(name, t, like.dtype);
+}
+
+void check_weight(const char* op, const Tensor& x, const Tensor& weight) {
+  check_matrix({op, "weight"}, weight);
+  if (weight.size(1) != x.size(x.dim() - 1))
+    fail_shape(op, "x (..., K) and weight (N, K) must have the same K; got x: " + describe(x) +
+                       ", weight: " + describe(weight) + "; pass the weight as nn.Linear holds it");
 }
 
 int64_t half_of(Name name, const Rows& rows) {

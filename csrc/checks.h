@@ -43,8 +43,12 @@ struct Rows {
 };
 Rows float_rows(Name name, const Tensor& t);                   // float32, float16 or bfloat16
 Rows code_rows(Name name, const Tensor& t, ScalarType dtype);  // codes of exactly this dtype
+Rows bf16_rows(Name name, const Tensor& t);
 Rows same_rows(Name name, const Tensor& t, const Rows& like);  // shape and dtype of `like`
 int64_t half_of(Name name, const Rows& rows);                  // columns / 2, which must be whole
+
+// A weight that is not packed must be (N, K), K as x has it.
+void check_weight(const char* op, const Tensor& x, const Tensor& weight);
 
 // A contiguous tensor, copied only where the caller's is not.
 struct Dense {

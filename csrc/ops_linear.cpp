@@ -133,6 +133,27 @@ Tensor linear_w4a8_int8(const Tensor& x, const Tensor& weight, int64_t n, int64_
   return linear_w4(name, op, rows, weight, n, group_size, scale_dtype, zero_points, bias);
 }
 
+Tensor linear_bf16(const Tensor& x, const Tensor& weight, const MaybeTensor& bias) {
+  const char* name = "linear_bf16";
+  const Rows rows = bf16_rows({name, "x"}, x), by_output = bf16_rows({name, "weight"}, weight);
+  check_weight(name, x, weight);
+  const int64_t n = by_output.rows;
+  const Dense added = vector({name, "bias"}, bias, ScalarType::BFloat16, n);
+  Tensor y = make(x, rows.shape(n), ScalarType::BFloat16);
+  LinearBf16 op{};
+  op.x = rows.data;
+  op.weight = by_output.data;
+  op.bias = added.data;
+  op.y = data(y);
+  op.m = rows.rows;
+  op.n = op.y_stride = n;
+  op.k = rows.columns;
+  op.x_stride = rows.stride;
+  op.w_stride = by_output.stride;
+  if (op.m > 0) run_on_torch(op);
+  return y;
+}
+
 }  // namespace
 }  // namespace pennyweight::torch_ops
 
@@ -144,4 +165,5 @@ STABLE_TORCH_LIBRARY_IMPL(pennyweight, CPU, m) {
   m.impl("linear_w8a8_fp8", TORCH_BOX(&linear_w8a8_fp8));
   m.impl("linear_w4a16", TORCH_BOX(&linear_w4a16));
   m.impl("linear_w4a8_int8", TORCH_BOX(&linear_w4a8_int8));
+  m.impl("linear_bf16", TORCH_BOX(&linear_bf16));
 }

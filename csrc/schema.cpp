@@ -36,6 +36,7 @@ STABLE_TORCH_LIBRARY(pennyweight, m) {
   m.def(
       "linear_w4a8_int8(Tensor x, Tensor weight, int n, int group_size, str scale_dtype, bool zero_points,"
       " Tensor? bias=None, Tensor? smooth=None) -> Tensor");
+  m.def("linear_bf16(Tensor x, Tensor weight, Tensor? bias=None) -> Tensor");
 
   // between the checkpoint's layout, the kernels' layout and floats
   m.def("pack_int8(Tensor codes) -> Tensor");

@@ -76,6 +76,14 @@ const Implementation linear_w4a8_int8[] = {
     {"avx512vnni", needs_avx512vnni, erased<LinearW4A8Int8, avx512vnni::linear_w4a8_int8>},
     {"avx2", needs_avx2, erased<LinearW4A8Int8, avx2::linear_w4a8_int8>},
     {"reference", always, erased<LinearW4A8Int8, reference::linear_w4a8_int8>}};
+const Field linear_bf16_fields[] = {PW_FIELD(LinearBf16, x, input),          PW_FIELD(LinearBf16, weight, input),
+                                    PW_FIELD(LinearBf16, bias, input),       PW_FIELD(LinearBf16, y, output),
+                                    PW_FIELD(LinearBf16, m, integer),        PW_FIELD(LinearBf16, n, integer),
+                                    PW_FIELD(LinearBf16, k, integer),        PW_FIELD(LinearBf16, x_stride, integer),
+                                    PW_FIELD(LinearBf16, w_stride, integer), PW_FIELD(LinearBf16, y_stride, integer)};
+const Implementation linear_bf16[] = {{"avx512vnni", needs_avx512vnni, erased<LinearBf16, linear_bf16_avx512vnni>},
+                                      {"avx2", needs_avx2, erased<LinearBf16, linear_bf16_avx2>},
+                                      {"reference", always, erased<LinearBf16, reference::linear_bf16>}};
 
 const OpInfo table[] = {
     make_info<GemmW8A8Int8>("gemm_w8a8_int8", gemm_w8a8_fields, gemm_w8a8_int8),
@@ -84,6 +92,7 @@ const OpInfo table[] = {
     make_info<LinearW8A8Fp8>("linear_w8a8_fp8", linear_w8a8_fields, linear_w8a8_fp8),
     make_info<LinearW4A16>("linear_w4a16", linear_w4a16_fields, linear_w4a16),
     make_info<LinearW4A8Int8>("linear_w4a8_int8", linear_w4a8_int8_fields, linear_w4a8_int8),
+    make_info<LinearBf16>("linear_bf16", linear_bf16_fields, linear_bf16),
 };
 
 }  // namespace

@@ -143,4 +143,15 @@ void linear_w4a8_int8(const LinearW4A8Int8& op, const Executor& executor) {
   });
 }
 
+void linear_bf16(const LinearBf16& op, const Executor& executor) {
+  parallel_for(executor, op.n, [&](int64_t n) {
+    for (int64_t m = 0; m < op.m; ++m) {
+      float y = 0.0f;
+      for (int64_t k = 0; k < op.k; ++k)
+        y += load_f32(op.x, DType::bf16, m * op.x_stride + k) * load_f32(op.weight, DType::bf16, n * op.w_stride + k);
+      store_f32(op.y, DType::bf16, m * op.y_stride + n, with_bias(y, op.bias, DType::bf16, n));
+    }
+  });
+}
+
 }  // namespace pennyweight::reference

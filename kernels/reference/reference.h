@@ -20,6 +20,7 @@ void linear_w8a8_int8(const LinearW8A8Int8& op, const Executor& executor);
 void linear_w8a8_fp8(const LinearW8A8Fp8& op, const Executor& executor);
 void linear_w4a16(const LinearW4A16& op, const Executor& executor);
 void linear_w4a8_int8(const LinearW4A8Int8& op, const Executor& executor);
+void linear_bf16(const LinearBf16& op, const Executor& executor);
 void pack_int8(const PackInt8& op, const Executor& executor);
 void unpack_int8(const UnpackInt8& op, const Executor& executor);
 void dequantize_int8(const DequantizeInt8& op, const Executor& executor);

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pennyweight.checkpoint import accelerate, load, save
     from pennyweight.explain import explain, implementations
     from pennyweight.layers import LinearW4A16, LinearW8A8FP, LinearW8A8INT, QuantizedLinear
+    from pennyweight.linear_bf16 import LinearBF16
     from pennyweight.quantize import quantize
     from pennyweight.recipes import Recipe
     from pennyweight.report import LayerReport, Report
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 # Public name → (module, name there); None: the module itself.
 _LAZY: dict[str, tuple[str, str | None]] = {
     "LayerReport": ("report", "LayerReport"),
+    "LinearBF16": ("linear_bf16", "LinearBF16"),
     "LinearW4A16": ("layers", "LinearW4A16"),
     "LinearW8A8FP": ("layers", "LinearW8A8FP"),
     "LinearW8A8INT": ("layers", "LinearW8A8INT"),
@@ -62,6 +64,7 @@ __all__ = [
     "CheckpointError",
     "EvaluationError",
     "LayerReport",
+    "LinearBF16",
     "LinearW4A16",
     "LinearW8A8FP",
     "LinearW8A8INT",

@@ -12,12 +12,16 @@ from pennyweight import _C
 from pennyweight.errors import UnsupportedError
 from pennyweight.fuse import FusedBlock, unfused
 from pennyweight.layers import QuantizedLinear
+from pennyweight.linear_bf16 import LinearBF16
 
 _DECODE, _PREFILL = 1, 2048  # rows of x: one token, and a long prompt
 
 # Arguments of a usual call, for why_not(); each operator takes those that it has.
 _USUAL: dict[str, Any] = {
-    **{name: 4096 for name in ("n", "k", "x_stride", "y_stride", "codes_stride", "residual_stride", "rows")},
+    **{
+        name: 4096
+        for name in ("n", "k", "x_stride", "y_stride", "w_stride", "codes_stride", "residual_stride", "rows")
+    },
     **{"m": 512, "t": 512, "columns": 4096, "group_size": 128, "bits": 4, "format": 4, "zero_points": 0},
     **{name: "bf16" for name in ("x_dtype", "y_dtype", "w_dtype", "scale_dtype")},
 }
@@ -33,15 +37,15 @@ class Implementation:
 
 @dataclass
 class LayerGroup:
-    """Quantized layers that are run alike.
+    """Layers on our kernels that are run alike.
 
     Attributes:
-        scheme: Their scheme, with its group size where it has one.
+        scheme: Their scheme, with its group size where it has one; "bfloat16" where they are not quantized.
         op: The operator that they call.
         before: The operator that makes the codes ``op`` takes (fuse=True); None where ``op`` takes floats.
         shapes: (N, K) of what is called, each once: of several layers in one call, all their outputs.
         dtype: Of the activations.
-        decode: What runs for one token.
+        decode: What runs for one token: an implementation's name, or "torch".
         prefill: What runs for 2048 tokens.
         why_not: Each faster implementation that does not run, and why.
         layers: Their names.
@@ -63,7 +67,7 @@ class Explanation:
     """What ``pw.explain`` found; it shows itself in a terminal and in a notebook.
 
     Attributes:
-        groups: Quantized layers, grouped where they are run alike.
+        groups: Layers on our kernels, grouped where they are run alike.
         plain: Names of the ``nn.Linear`` that are left as they are.
         fused: Names of the decoder blocks on fused ops.
         unfused: What ``fuse=True`` left as it was, with the reason.
@@ -143,14 +147,22 @@ def explain(model: nn.Module) -> Explanation:
     """
     dtype = _activation_dtype(model)
     groups: dict[tuple[Any, ...], LayerGroup] = {}
-    for call in _calls(model):
-        group = _explain_call(call, dtype)
+    heads = {n or type(m).__name__: m for n, m in model.named_modules() if isinstance(m, LinearBF16)}
+    found: list[tuple[list[str], QuantizedLinear | LinearBF16, LayerGroup]] = [
+        *((call.names, call.layer, _explain_call(call, dtype)) for call in _calls(model)),
+        *(([name], layer, _explain_bf16(layer)) for name, layer in heads.items()),
+    ]
+    for names, layer, group in found:
         key = (group.scheme, group.op, group.before, group.decode, group.prefill, str(group.why_not))
         group = groups.setdefault(key, group)
-        group.layers.extend(call.names)
-        if (shape := (call.layer.out_features, call.layer.in_features)) not in group.shapes:
+        group.layers.extend(names)
+        if (shape := (layer.out_features, layer.in_features)) not in group.shapes:
             group.shapes.append(shape)
-    plain = [name for name, m in model.named_modules() if isinstance(m, nn.Linear)]
+    plain = [
+        name
+        for name, m in model.named_modules()
+        if isinstance(m, nn.Linear) and not isinstance(m, LinearBF16)
+    ]
     fused = [name for name, m in model.named_modules() if isinstance(m, FusedBlock)]
     features = [name for name, has in _C.features().items() if has is True]
     return Explanation(
@@ -210,11 +222,33 @@ def _explain_call(call: _Call, dtype: torch.dtype) -> LayerGroup:
     return LayerGroup(scheme, call.op(), call.before, [], kind, decode, prefill, why_not)
 
 
+def _explain_bf16(layer: LinearBF16) -> LayerGroup:
+    why_not: dict[str, str] = {}
+
+    def runs(rows: int) -> str:
+        if why := layer.why_not(rows):
+            why_not[layer.op] = why
+            return "torch"
+        chosen = _choose(layer.op, layer.kernel_args(rows))
+        why_not.update(_why_not_faster(layer.op, chosen, layer.kernel_args(rows)))
+        return chosen
+
+    decode, prefill = runs(_DECODE), runs(_PREFILL)
+    if layer.weight.requires_grad:
+        why_not["while gradients are recorded"] = "torch"
+    kind = str(layer.weight.dtype).removeprefix("torch.")
+    return LayerGroup("bfloat16", layer.op, None, [], kind, decode, prefill, why_not)
+
+
 def _chosen(call: _Call, args: dict[str, Any]) -> str:
     if call.layer.packed.device.type != "cpu":
         return f"nothing: no kernels for device {call.layer.packed.device.type}"
+    return _choose(call.op(), args)
+
+
+def _choose(op: str, args: dict[str, Any]) -> str:
     try:
-        return _C.choose(call.op(), args)
+        return _C.choose(op, args)
     except ValueError as error:  # forced or strict, and this machine cannot
         return f"nothing: {error}"
 

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from pennyweight import linear_bf16
 from pennyweight.calibration.rows import as_calibration
 from pennyweight.calibration.smoothing import norms_of, smooth_block
 from pennyweight.calibration.walk import Batch, Inputs, block_inputs, gather
@@ -56,7 +57,8 @@ def quantize(
         device: Where to work; the model must be there. None: where it is.
         progress: Show a bar with the time left and the last layer's error.
         fuse: Compute q, k, v in one call, gate and up in another, and norms and activations with the
-            quantization that follows (`fuse.fuse_model`); saved unfused all the same.
+            quantization that follows (`fuse.fuse_model`), and the LM head, where it is in bfloat16, by
+            our kernel (`linear_bf16.place`); saved unfused all the same.
     Returns:
         What was done, per layer and in total; it shows itself in a terminal and in a notebook.
     Raises:
@@ -83,6 +85,7 @@ def quantize(
     report.warnings = _warnings(report, data, work)
     if fuse:
         report.warnings += [f"left unfused: {name}: {reason}" for name, reason in fuse_model(model).items()]
+        linear_bf16.place(model)
     return report
 
 

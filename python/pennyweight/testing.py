@@ -125,6 +125,16 @@ def _linear8(fp8: bool) -> list[Sample]:
     ]
 
 
+def _linear_bf16() -> list[Sample]:
+    bf16 = torch.bfloat16
+    weight, bias = _x(_N, _K, dtype=bf16), _x(_N, dtype=bf16)
+    return [
+        ((_x(2, 3, _K, dtype=bf16), weight, bias), {}),
+        ((_strided(17, _K, bf16), _strided(_N, _K, bf16)), {}),
+        ((_x(0, _K, dtype=bf16), weight), {"bias": bias}),
+    ]
+
+
 def _int4(n: int, k: int, group_size: int, scale_dtype: str, zero_points: bool) -> tuple[Any, ...]:
     """What pack_int4 takes."""
     groups = 1 if group_size == -1 else k // group_size
@@ -194,6 +204,7 @@ _SAMPLES: dict[str, Callable[[], list[Sample]]] = {
     "linear_w8a8_fp8": lambda: _linear8(fp8=True),
     "linear_w4a16": lambda: _linear4(smooth=False),
     "linear_w4a8_int8": lambda: _linear4(smooth=True),
+    "linear_bf16": _linear_bf16,
     "pack_int8": lambda: [((_codes8(_N, _K),), {})],
     "unpack_int8": lambda: [((_panel(False), _N, _K), {})],
     "dequantize_int8": lambda: [((_panel(False), torch.rand(_N, 1), _N, _K), {})],

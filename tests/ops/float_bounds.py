@@ -34,9 +34,9 @@ def exact_and_bound(op: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> t
         h, x = args[0].double(), args[1].double().flatten(0, -2)
         total = h.abs() + x.abs().T @ x.abs()
         return (h + x.T @ x).tril(), gamma(x.shape[0] + EPILOGUE) * total
-    left, right, bias = {"gemm_w8a8_fp8": _gemm, "linear_w8a8_fp8": _linear, "linear_w4a16": _linear_w4}[op](
-        *args, **kwargs
-    )
+    operands = {"gemm_w8a8_fp8": _gemm, "linear_w8a8_fp8": _linear, "linear_w4a16": _linear_w4}
+    operands["linear_bf16"] = lambda x, weight, bias=None: (x.double(), weight.double(), bias)
+    left, right, bias = operands[op](*args, **kwargs)
     added = torch.zeros(right.shape[0]) if bias is None else bias
     total = left.abs() @ right.abs().T + added.double().abs()
     return left @ right.T + added.double(), gamma(left.shape[-1] + EPILOGUE) * total

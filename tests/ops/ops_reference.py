@@ -21,7 +21,10 @@ NAMES = {torch.float32: "f32", torch.float16: "f16", torch.bfloat16: "bf16", tor
 FORMATS = {"int8": 8, "int4": 4, "fp8": 0}
 INT4_SCALE_BYTES = {"bf16": 2, "f16": 2, "f32": 4}
 # Sums in float32 whose order is an implementation's own; everything else has the same bits from all of them.
-FLOAT_SUMS = {"gemm_w8a8_fp8", "linear_w8a8_fp8", "linear_w4a16", "hessian_accumulate", "gptq_quantize"}
+FLOAT_SUMS = {
+    *("gemm_w8a8_fp8", "linear_w8a8_fp8", "linear_w4a16", "linear_bf16"),
+    *("hessian_accumulate", "gptq_quantize"),
+}
 
 
 def runnable(op: str) -> list[str]:
@@ -134,6 +137,12 @@ class Plain:
     ) -> tuple[Tensor, ...]:
         form = int4_form(x.shape[-1], group_size, scale_dtype) | {"zero_points": int(zero_points)}
         return self._linear(op, x, n, bias, weight=weight, **form, **smooth)
+
+    def linear16(self, op: str, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> tuple[Tensor, ...]:
+        (n, k), lead = weight.shape, x.shape[:-1]
+        sizes = {"m": x.numel() // k, "n": n, "k": k, "x_stride": k, "w_stride": k, "y_stride": n}
+        y = torch.empty(*lead, n, dtype=x.dtype)
+        return self.run(op, {"y": y}, x=x, weight=weight, bias=bias, **sizes)
 
     def _linear(self, op: str, x: Tensor, n: int, bias: Tensor | None, **more: Any) -> tuple[Tensor, ...]:
         k = x.shape[-1]
@@ -266,6 +275,7 @@ _FAMILIES = {
     "gemm": ("gemm_w8a8_int8", "gemm_w8a8_fp8"),
     "linear8": ("linear_w8a8_int8", "linear_w8a8_fp8"),
     "linear4": ("linear_w4a16", "linear_w4a8_int8"),
+    "linear16": ("linear_bf16",),
     "pack8": ("pack_int8", "pack_fp8"),
     "unpack8": ("unpack_int8", "unpack_fp8"),
     "dequantize8": ("dequantize_int8", "dequantize_fp8"),

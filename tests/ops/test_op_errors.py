@@ -19,6 +19,7 @@ ROWS = torch.zeros(3, K, dtype=torch.int8)
 SCALE = torch.ones(N)
 INT8 = torch.zeros(128 * K, dtype=torch.uint8)
 INT4 = ops.pack_int4(torch.zeros(N, K, dtype=torch.int8), torch.ones(N, K // 32), None, "bf16")
+BF16 = torch.zeros(N, K, dtype=torch.bfloat16)
 FORM = (N, 32, "bf16", False)
 
 SHAPE: dict[str, tuple[Callable[[], Any], str]] = {
@@ -123,6 +124,21 @@ SHAPE: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "range-length": (lambda: ops.column_range(X, SCALE, X[0]), r"low is written in place and must be \[96\]"),
     "strength": (lambda: ops.smooth_scales(X[0], X[0], X[0], 1.5), r"strength must lie in 0\.\.1; got 1\.5"),
+    "bf16-x": (
+        lambda: ops.linear_bf16(X, BF16),
+        r"x must be bfloat16; got x: \[3, 96\] float32 cpu",
+    ),
+    "bf16-weight": (lambda: ops.linear_bf16(X.bfloat16(), BF16.half()), "weight must be bfloat16.*float16"),
+    "bf16-k": (
+        lambda: ops.linear_bf16(X.bfloat16(), BF16[:, 1:]),
+        r"must have the same K; got x: \[3, 96\] bfloat16 cpu, weight: \[70, 95\] bfloat16 cpu",
+    ),
+    "bf16-weight-1d": (lambda: ops.linear_bf16(X.bfloat16(), BF16[0]), "weight must have two dimensions"),
+    "bf16-no-outputs": (lambda: ops.linear_bf16(X.bfloat16(), BF16[:0]), "neither empty"),
+    "bf16-bias": (
+        lambda: ops.linear_bf16(X.bfloat16(), BF16, SCALE[1:].bfloat16()),
+        r"bias must have 70 elements; got bias: \[69\]",
+    ),
     "other-device": (
         lambda: ops.linear_w8a8_int8(X, INT8.to("meta"), SCALE),
         "all tensors must be on one device; got cpu, meta",

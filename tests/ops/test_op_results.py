@@ -71,7 +71,7 @@ def test_op_has_same_bits_on_one_and_two_threads(op: str, name: str) -> None:
         torch.set_num_threads(threads)
 
 
-LINEAR = ("linear_w8a8_int8", "linear_w8a8_fp8", "linear_w4a16", "linear_w4a8_int8")
+LINEAR = ("linear_w8a8_int8", "linear_w8a8_fp8", "linear_w4a16", "linear_w4a8_int8", "linear_bf16")
 
 
 def linear_args(
@@ -79,7 +79,10 @@ def linear_args(
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """x (m, k), a weight (n, k) with one scale per channel where k has no group, bias."""
     torch.manual_seed(m * 1000 + n * 10 + k)
+    dtype = torch.bfloat16 if op == "linear_bf16" else dtype
     x, bias = torch.randn(m, k).to(dtype), {"bias": torch.randn(n).to(dtype)}
+    if op == "linear_bf16":
+        return (x, torch.randn(n, k).to(dtype)), bias
     if "w4" in op:
         group = 32 if k % 32 == 0 else -1
         scale = (torch.rand(n, k // group if group > 0 else 1) + 0.1).bfloat16().float()

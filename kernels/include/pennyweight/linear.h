@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// linear.h: the quantized linear layers, y = x . dequantize(weight)^T + bias, and their GEMMs on given codes.
+// linear.h: the linear layers, y = x . dequantize(weight)^T + bias, and the GEMMs of the 8-bit ones on given codes.
 //
 // Epilogue of W8A8 (INT8: exact), in float32 and in this order: ((float)acc * row_scale[m]) * col_scale[n], + bias[n],
 // one rounding to y's dtype.
@@ -71,6 +71,17 @@ struct LinearW4A8Int8 {
   int64_t group_size, zero_points;
   DType x_dtype, scale_dtype;
   static constexpr OpId id = OpId::linear_w4a8_int8;
+};
+
+// A weight that stays in bf16, row-major as nn.Linear holds it (an embedding may share it): y = x . weight^T (+ bias),
+// summed in float32, rounded once. x, weight, bias and y are bf16.
+struct LinearBf16 {
+  const void* x;       // (m, k), rows x_stride apart
+  const void* weight;  // (n, k), rows w_stride apart
+  const void* bias;    // (n,) or null
+  void* y;             // (m, n), rows y_stride apart
+  int64_t m, n, k, x_stride, w_stride, y_stride;
+  static constexpr OpId id = OpId::linear_bf16;
 };
 
 }  // namespace pennyweight

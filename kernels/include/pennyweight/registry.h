@@ -31,6 +31,7 @@ enum class OpId : int32_t {
   linear_w8a8_fp8,
   linear_w4a16,
   linear_w4a8_int8,
+  linear_bf16,
   pack_int8,
   unpack_int8,
   dequantize_int8,

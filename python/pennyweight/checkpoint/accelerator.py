@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 import torch
 from torch import nn
 
+from pennyweight import linear_bf16
 from pennyweight.checkpoint.layout import check_finite, layer_tensors
 from pennyweight.checkpoint.loader import build_layer, quantized_linears
 from pennyweight.checkpoint.quantization_config import parse, quantization_of
@@ -63,6 +64,7 @@ def accelerate(model: Model, *, fuse: bool = False) -> Model:
     _remove_decompression(model)
     if fuse:
         fuse_model(model)
+        linear_bf16.place(model)
     return model
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from pennyweight import linear_bf16
 from pennyweight.checkpoint.folder import Folder, read_folder, read_json
 from pennyweight.checkpoint.layout import (
     FLOATS,
@@ -69,6 +70,7 @@ def load(
         nn.Module.to(model, device)
     if fuse:
         fuse_model(model)
+        linear_bf16.place(model)
     return model
 
 

@@ -24,6 +24,7 @@ from pennyweight.ops.calibrate import (
 from pennyweight.ops.linear import (
     gemm_w8a8_fp8,
     gemm_w8a8_int8,
+    linear_bf16,
     linear_w4a8_int8,
     linear_w4a16,
     linear_w8a8_fp8,
@@ -61,6 +62,7 @@ __all__ = [
     "gemm_w8a8_int8",
     "gptq_quantize",
     "hessian_accumulate",
+    "linear_bf16",
     "linear_w4a8_int8",
     "linear_w4a16",
     "linear_w8a8_fp8",

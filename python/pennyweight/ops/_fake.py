@@ -66,6 +66,10 @@ def _linear_w4(x: Tensor, weight: Tensor, n: int, *_: Any, **__: Any) -> Tensor:
     return x.new_empty((*x.shape[:-1], n))
 
 
+def _linear_bf16(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    return x.new_empty((*x.shape[:-1], weight.shape[0]))
+
+
 def _panels(n: int) -> int:
     return (n + _PANEL - 1) // _PANEL
 
@@ -137,6 +141,7 @@ _FAKES: dict[str, Callable[..., Any]] = {
     "linear_w8a8_fp8": _linear_w8a8,
     "linear_w4a16": _linear_w4,
     "linear_w4a8_int8": _linear_w4,
+    "linear_bf16": _linear_bf16,
     "pack_int8": _pack,
     "unpack_int8": _unpack(torch.int8),
     "dequantize_int8": _dequantize,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Quantized linear layers, y = x · dequantize(weight)ᵀ + bias, and their GEMMs on codes already there.
+"""Linear layers, y = x · dequantize(weight)ᵀ + bias, and the GEMMs of the 8-bit ones on codes already there.
 
 INT8 sums exactly in int32, everything else in float32; scales and bias follow in float32, with one rounding
 at the end.
@@ -127,3 +127,20 @@ def linear_w4a8_int8(
     """
     args = (x, weight, n, group_size, scale_dtype, zero_points, bias, smooth)
     return call("linear_w4a8_int8", *args)
+
+
+def linear_bf16(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Apply a linear layer whose weight stays in bfloat16, as an LM head's often does.
+
+    Made for few rows, where reading the weight is all the work; when torch's is the faster one, ``LinearBF16`` says. A
+    row's result does not depend on the other rows.
+
+    Args:
+        x: (..., K) bfloat16; rows may be strided.
+        weight: (N, K) bfloat16, as ``nn.Linear`` and ``nn.Embedding`` hold it: it is neither packed nor copied (only
+            one whose rows are not contiguous in themselves is, each time).
+        bias: (N,) bfloat16.
+    Returns:
+        (..., N) bfloat16, summed in float32 and rounded once.
+    """
+    return call("linear_bf16", x, weight, bias)
