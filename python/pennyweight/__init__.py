@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pennyweight import algorithms, calibration, evaluate, ops, study, testing
     from pennyweight._C import version as __version__
     from pennyweight.checkpoint import accelerate, load, save
+    from pennyweight.evaluate.sensitivity import sensitivity
     from pennyweight.explain import explain, implementations
     from pennyweight.layers import LinearW4A16, LinearW8A8FP, LinearW8A8INT, QuantizedLinear
     from pennyweight.linear_bf16 import LinearBF16
@@ -55,6 +56,7 @@ _LAZY: dict[str, tuple[str, str | None]] = {
     "report": ("report.page", "report"),
     "save": ("checkpoint", "save"),
     "scheme": ("schemes", "scheme"),
+    "sensitivity": ("evaluate.sensitivity", "sensitivity"),
     "study": ("study", None),
     "testing": ("testing", None),
 }
@@ -88,6 +90,7 @@ __all__ = [
     "report",
     "save",
     "scheme",
+    "sensitivity",
     "study",
     "testing",
 ]

@@ -97,9 +97,15 @@ def measure(target: Target, baseline: Target | None, rows: Sequence[Tensor]) -> 
             f"{target.name}: has {ours.shape[-1]} logits per token, the baseline {theirs.shape[-1]}: their "
             "vocabularies differ; compare a model with the one it was made from"
         )
-    tokens = _tokens(ours, theirs, ids[:, 1:])
+    return measure_logits(ours, theirs, ids[:, 1:])
+
+
+def measure_logits(ours: Tensor, theirs: Tensor | None, targets: Tensor) -> list[dict[str, Any]]:
+    """Do as `measure` with logits float32 (b, t, vocabulary), the baseline's or None, and the tokens to come (b, t)."""
+    tokens = _tokens(ours, theirs, targets)
     return [
-        _item(ids.shape[1] - 1, {name: values[i] for name, values in tokens.items()}) for i in range(len(ids))
+        _item(targets.shape[1], {name: values[i] for name, values in tokens.items()})
+        for i in range(len(targets))
     ]
 
 
