@@ -3,43 +3,20 @@
 
 from __future__ import annotations
 
-import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.nn.functional import linear, log_softmax
+
+from pennyweight.evaluate import quick
+from pennyweight.evaluate.in_process import InProcess
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from transformers import PreTrainedModel
 
-BATCH = 8
-#: The baseline's logits are kept up to this many bytes, and computed again for each comparison beyond.
-KEPT_BYTES = 1 << 30
 PROMPT, DECODED = 512, 32
-
-
-@dataclass
-class Quality:
-    """Means over all predicted tokens.
-
-    Attributes:
-        nll: Negative log likelihood of the text, nats per token.
-        kl: KL(baseline ‖ model), nats per token.
-        agreement: Share of tokens whose most likely successor is the baseline's.
-    """
-
-    nll: float
-    kl: float
-    agreement: float
-
-    @property
-    def perplexity(self) -> float:
-        return math.exp(self.nll)
 
 
 @dataclass
@@ -48,12 +25,6 @@ class Speed:
 
     prefill: float
     decode: float
-
-
-def float_logits(model: PreTrainedModel, ids: torch.Tensor) -> torch.Tensor:
-    """Return logits (batch, length, vocabulary) as float32 sums, which bfloat16 would round to 3 digits."""
-    hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
-    return linear(hidden.float(), model.get_output_embeddings().weight.float())
 
 
 class Baseline:
@@ -66,41 +37,22 @@ class Baseline:
 
     def __init__(self, model: PreTrainedModel, windows: torch.Tensor) -> None:
         self.windows = windows
-        self._model = model
-        size = windows.numel() * model.config.vocab_size * 4
-        self._kept = list(self._logits(model)) if size <= KEPT_BYTES else None
+        self._target = InProcess(model, None, "BF16")
+        self._target.remember()
 
-    def _logits(self, model: PreTrainedModel) -> Iterator[torch.Tensor]:
-        for batch in self.windows.split(BATCH):
-            yield float_logits(model, batch)[:, :-1]
-
-    @torch.inference_mode()
-    def compare(self, model: PreTrainedModel) -> Quality:
-        """Measure a model, its logits in float32."""
-        nll = kl = same = 0.0
-        for batch, ours, theirs in zip(
-            self.windows.split(BATCH),
-            self._logits(model),
-            self._kept or self._logits(self._model),
-            strict=True,
-        ):
-            log_q = log_softmax(ours, -1)
-            log_p = log_softmax(theirs, -1)
-            nll -= float(log_q.gather(-1, batch[:, 1:, None]).double().sum())
-            kl += float((log_p.exp() * (log_p - log_q)).sum(-1).double().sum())
-            same += float((log_p.argmax(-1) == log_q.argmax(-1)).sum())
-        tokens = self.windows[:, 1:].numel()
-        return Quality(nll / tokens, kl / tokens, same / tokens)
+    def compare(self, model: PreTrainedModel) -> dict[str, Any]:
+        """Measure a model: `perplexity`, `kl`, `top1` and the other metrics of the suite `quick`."""
+        target = InProcess(model, None, "model")
+        batches = target.batches([self.windows.shape[1]] * len(self.windows))
+        return quick.summarize(
+            [item for batch in batches for item in quick.measure(target, self._target, self.windows[batch])]
+        )
 
 
-@torch.inference_mode()
 def mean_nll(model: PreTrainedModel, windows: torch.Tensor) -> float:
     """Return the negative log likelihood of windows (windows, length), nats per predicted token."""
-    total = 0.0
-    for batch in windows.split(BATCH):
-        log_p = log_softmax(model(input_ids=batch, use_cache=False).logits[:, :-1].float(), -1)
-        total -= float(log_p.gather(-1, batch[:, 1:, None]).double().sum())
-    return total / windows[:, 1:].numel()
+    found = InProcess(model, None, "model").log_likelihoods(windows.tolist())
+    return -float(torch.cat(found).double().mean())
 
 
 def _once(model: PreTrainedModel, prompt: torch.Tensor) -> tuple[float, float]:

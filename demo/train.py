@@ -11,6 +11,7 @@ rate falls can also go on with a larger --steps.
 from __future__ import annotations
 
 import argparse
+import math
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +22,8 @@ from transformers import AutoModelForCausalLM
 
 import corpus
 import heldout
-from bits import bits_per_byte
+from pennyweight.evaluate.in_process import InProcess
+from pennyweight.evaluate.text import windows
 from recipe import POSITIONS, SHORT, batch, build_model, build_optimizer, schedule
 from tokenizer import train_tokenizer
 
@@ -72,7 +74,9 @@ def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase, out: Path)
         path.chmod(0o644)
     saved = AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32)
     size = sum(len(text.encode()) for text in heldout.heldout_texts())
-    print("bits per byte:", bits_per_byte(saved, heldout.heldout_ids(tokenizer), size))
+    rows = windows(heldout.heldout_ids(tokenizer), 512)
+    found = InProcess(saved, tokenizer, "demo").log_likelihoods([row.tolist() for row in rows])
+    print("bits per byte:", -float(torch.cat(found).double().sum()) / math.log(2) / size)
 
 
 def main() -> None:
