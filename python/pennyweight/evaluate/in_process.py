@@ -197,7 +197,7 @@ class InProcess:
     def _answer(
         self, rows: list[list[int]], options: dict[str, Any], stop: tuple[str, ...]
     ) -> list[Completion]:
-        from transformers import GenerationConfig, LogitsProcessorList
+        from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 
         width = max(map(len, rows))
         ends = _end_tokens(self.model, self.tokenizer)
@@ -210,11 +210,10 @@ class InProcess:
         config: Any = GenerationConfig(  # type: ignore[no-untyped-call]
             pad_token_id=pad, eos_token_id=ends or None, **options
         )
-        if stop:
-            config.stop_strings = list(stop)
         made = self.model.generate(  # type: ignore[operator]
-            input_ids=ids, attention_mask=mask, generation_config=config, tokenizer=self.tokenizer if stop else None,
+            input_ids=ids, attention_mask=mask, generation_config=config,
             logits_processor=LogitsProcessorList([_Finite(self.name)]),
+            stopping_criteria=StoppingCriteriaList([_Ended(self.tokenizer, stop, width)] if stop else []),
         )[:, width:].tolist()  # fmt: skip
         return [self._completion(row, set(ends), pad, stop) for row in made]
 
@@ -301,6 +300,22 @@ class _Finite:
         return scores
 
 
+class _Ended:
+    """Ends the rows whose last tokens complete a stop string.
+
+    transformers' own criterion reads the whole vocabulary first, and fails for some tokenizers.
+    """
+
+    def __init__(self, tokenizer: Any, stop: tuple[str, ...], width: int) -> None:
+        self._tokenizer, self._stop, self._width = tokenizer, stop, width
+        self._tail = max(len(s.encode()) for s in stop) + 4  # a token that counts has a byte at least
+
+    def __call__(self, input_ids: Tensor, scores: Tensor, **_: Any) -> Tensor:
+        tails = [row[self._width :][-self._tail :] for row in input_ids]
+        texts = [self._tokenizer.decode(tail, skip_special_tokens=True) for tail in tails]
+        return torch.tensor([any(s in text for s in self._stop) for text in texts], device=input_ids.device)
+
+
 def _end_tokens(model: PreTrainedModel, tokenizer: Any) -> list[int]:
     """Return the ids that end an answer: of the generation config, and the tokenizer's own."""
     config = getattr(model, "generation_config", None)
@@ -317,11 +332,13 @@ def _float_head(model: PreTrainedModel) -> Iterator[None]:
         yield
         return
 
-    def forward(x: Tensor) -> Tensor:
-        return linear(x.float(), head.weight.float(), None if head.bias is None else head.bias.float())
+    def widen(module: nn.Linear, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        bias = None if module.bias is None else module.bias.float()
+        return linear(inputs[0].float(), module.weight.float(), bias)
 
-    vars(head)["forward"] = forward  # before the class's
+    # A hook, though the head then runs twice: others (compressed-tensors) replace `forward` themselves meanwhile.
+    handle = head.register_forward_hook(widen)
     try:
         yield
     finally:
-        del vars(head)["forward"]
+        handle.remove()

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from pennyweight.errors import EvaluationError
+from pennyweight.errors import EvaluationError, PennyweightError
 from pennyweight.evaluate import results, text
 from pennyweight.evaluate.evaluation import Evaluation
 from pennyweight.evaluate.in_process import InProcess
@@ -95,6 +95,8 @@ class Runner:
                 result["suites"][suite.name] = _entry(_stopped(error, store), None, self.options, key, start)
                 if path is not None:
                     results.write(path, result)
+                    if isinstance(error, PennyweightError):
+                        error.args = (f"{error}; what was done is in {path}, marked as partial",)
                 raise
             theirs = None if before is None else before["suites"].get(suite.name)
             result["suites"][suite.name] = _entry(found, theirs, self.options, key, start)

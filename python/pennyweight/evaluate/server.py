@@ -65,7 +65,7 @@ class Server:
             max_retries=retries,
         )
         with self._failures():
-            served = {model.id: model for model in self._client.models.list()}
+            served = {model.id: model for model in self._client.models.list().data}
         if not served or (wanted and wanted not in served) or (not wanted and len(served) > 1):
             names = ", ".join(served) or "none"
             raise EvaluationError(
@@ -133,13 +133,13 @@ class Server:
             answer = self._client.completions.create(
                 model=self._model, prompt=row, max_tokens=1, temperature=0, echo=True, logprobs=1
             )
-        choice = answer.choices[0] if answer.choices else None
-        found = choice.logprobs.token_logprobs if choice is not None and choice.logprobs else None
+            logprobs = answer.choices[0].logprobs if answer.choices else None
+            found = logprobs.token_logprobs if logprobs else None
+            counted = answer.usage.prompt_tokens if answer.usage else len(row)
         if not found:
             raise EvaluationError(
                 f"{self.name}: the server gives no log-probabilities of a prompt (echo with logprobs); vLLM does"
             )
-        counted = answer.usage.prompt_tokens if answer.usage else len(row)
         if counted != len(row) or not len(row) <= len(found) <= len(row) + 1:
             raise EvaluationError(
                 f"{self.name}: the server counts {counted} tokens and gives {len(found)} log-probabilities where "
@@ -149,29 +149,28 @@ class Server:
             [float("nan") if v is None else v for v in found[1 : len(row)]], dtype=torch.float32
         )
         if not torch.isfinite(values).all():
-            raise EvaluationError(f"{self.name}: the server's log-probabilities hold NaN, Inf or nothing")
+            raise EvaluationError(
+                f"{self.name}: the server's log-probabilities hold NaN, Inf or nothing; the model it serves is damaged"
+            )
         return values
 
     def _complete(self, request: tuple[str | Messages, dict[str, Any]]) -> Completion:
         prompt, options = request
         with self._failures():
             if isinstance(prompt, str):
-                answer: Any = self._client.completions.create(prompt=prompt, **options)
+                answer = self._client.completions.create(prompt=prompt, **options)
+                text = answer.choices[0].text or ""
             else:
                 answer = self._client.chat.completions.create(messages=prompt, **options)
-        if not answer.choices:
-            raise EvaluationError(
-                f"{self.name}: the server's answer has no choices; is it OpenAI-compatible?"
-            )
-        choice = answer.choices[0]
-        text = (choice.text if isinstance(prompt, str) else choice.message.content) or ""
-        tokens = answer.usage.completion_tokens if answer.usage else self._count(text)
+                text = answer.choices[0].message.content or ""
+            finish = answer.choices[0].finish_reason
+            tokens = answer.usage.completion_tokens if answer.usage else self._count(text)
         if tokens > options["max_tokens"]:
             raise EvaluationError(
                 f"{self.name}: the server counts {tokens} tokens where at most {options['max_tokens']} were asked for; "
                 "its tokens are not this model's, or it disregards max_tokens"
             )
-        return Completion(text, tokens, "length" if choice.finish_reason == "length" else "stop")
+        return Completion(text, tokens, "length" if finish == "length" else "stop")
 
     def _count(self, text: str) -> int:
         if self._tokenizer is None:
@@ -196,6 +195,8 @@ class Server:
         where = f"{self.url}: "
         try:
             yield
+        except EvaluationError:
+            raise
         except openai.APITimeoutError:
             raise EvaluationError(
                 f"{where}did not answer within {self._timeout:g} s; see whether the server is overloaded, or give it "
@@ -208,5 +209,5 @@ class Server:
             ) from None
         except openai.APIStatusError as error:
             raise EvaluationError(f"{where}answered {error.status_code}: {error.message}"[:400]) from None
-        except (openai.OpenAIError, ValueError, TypeError, AttributeError) as error:
+        except (openai.OpenAIError, ValueError, TypeError, AttributeError, LookupError) as error:
             raise EvaluationError(f"{where}gave no OpenAI-compatible answer: {error}"[:400]) from None
