@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Time calibration and packing beside torch: python benchmarks/bench_calibrate.py --help.
+"""Time calibration and packing beside torch, and GPTQ beside llm-compressor's: benchmarks/bench_calibrate.py --help.
 
 GFLOP/s count T·K·(K + 1) for the Hessian (torch's full product is held against the same count), K³/3 for a
 factorization, K³/3 + N·K² for GPTQ; %peak is against the instruction that the implementation uses. Packing and scales
@@ -9,10 +9,12 @@ are in billions of codes per second. Every result is checked before it is timed.
 from __future__ import annotations
 
 import argparse
+import datetime
 import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import machine
 
@@ -21,6 +23,8 @@ machine.cap_torch()
 import torch  # noqa: E402  (after the cap, which oneDNN reads when it is loaded)
 from torch import Tensor  # noqa: E402
 
+import calibrate_peer  # noqa: E402
+import results  # noqa: E402
 import roofline  # noqa: E402
 from harness import Side, alternate  # noqa: E402
 from pennyweight import _C, ops  # noqa: E402
@@ -46,7 +50,14 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--impl", default="best", help="best, or all but the plain loops")
     p.add_argument("--shapes", default="4096x4096", help="NxK by commas (default: %(default)s)")
-    p.add_argument("--tokens", type=int, default=2048, help="tokens of a Hessian's update")
+    p.add_argument(
+        "--tokens", type=int, default=2048, help="tokens behind a Hessian (an update has at most 2048)"
+    )
+    p.add_argument(
+        "--peers", default="none", choices=["none", "llmcompressor"], help="compare GPTQ with, and only that"
+    )
+    p.add_argument("--peer-rounds", type=int, default=1, help="solves of each side beside a peer")
+    p.add_argument("--json", type=Path, help="write rows here")
     p.add_argument("--threads", type=int, default=2)
     p.add_argument("--rounds", type=int, default=7)
     p.add_argument("--seconds", type=float, default=5.0, help="time given to each side")
@@ -143,8 +154,9 @@ def sides_of(case: Case, wanted: str) -> list[Side]:
     return sides + ([Side("torch", case.torch)] if case.torch else [])  # type: ignore[arg-type]
 
 
-def show(case: Case, sides: list[Side]) -> None:
-    """Print one line per side."""
+def show(case: Case, sides: list[Side]) -> list[results.Row]:
+    """Print one line per side; return rows for --json."""
+    rows = []
     torch_us = next((s.median_us for s in sides if s.name == "torch"), math.nan)
     for side in sides:
         rate, peak = case.work / side.median_us * 1e6, case.peak(side.name)
@@ -155,6 +167,10 @@ def show(case: Case, sides: list[Side]) -> None:
             f"{rate / 1e9:>9.2f}{share:>7}{ratio:>10}",
             flush=True,
         )
+        name = {"peer": "torch"} if side.name == "torch" else {"impl": side.name}
+        times = {"median_us": side.median_us, "min_us": side.min_us}
+        rows.append({"op": case.op, **name, "M": 0, "N": case.n, "K": case.k, **times})
+    return rows
 
 
 def main() -> None:
@@ -164,17 +180,28 @@ def main() -> None:
     torch.manual_seed(0)
     limits = roofline.measure(options.threads)
     print(f"device {machine.name()} | threads {options.threads} | torch {torch.__version__}")
-    print(f"peaks: fma {limits.fma / 1e9:.0f}, bf16 dot {limits.bf16 / 1e9:.0f} GFLOP/s\n{HEAD}")
+    print(
+        f"peaks: fma {limits.fma / 1e9:.0f}, bf16 dot {limits.bf16 / 1e9:.0f} GFLOP/s"
+        + ("\n" + HEAD if options.peers == "none" else "")
+    )
+    rows: list[results.Row] = []
     for shape in options.shapes.split(","):
         n, k = (int(v) for v in shape.split("x"))
-        hessians = [hessian_case(options.tokens, k, d, limits) for d in (torch.float32, torch.bfloat16)]
+        if options.peers != "none":
+            rows += calibrate_peer.compare(n, k, options.tokens, options.threads, options.peer_rounds)
+            continue
+        update = min(options.tokens, calibrate_peer.UPDATE)
+        hessians = [hessian_case(update, k, d, limits) for d in (torch.float32, torch.bfloat16)]
         for case in hessians + gptq_cases(n, k, limits) + weight_cases(n, k):
             sides = sides_of(case, options.impl)
             for side in sides:
                 side.call()
             alternate(sides, lambda: None, options.rounds, options.seconds)
             _C.force(None)
-            show(case, sides)
+            rows += show(case, sides)
+    if options.json:
+        about = {"date": datetime.date.today().isoformat(), "threads": options.threads, **machine.describe()}
+        results.save(options.json, about, limits.to_dict(), rows, keep=False)
 
 
 if __name__ == "__main__":

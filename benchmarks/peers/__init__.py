@@ -97,14 +97,22 @@ class Worker:
     Args:
         runtime: Its name.
         interpreter: The Python that has it.
-        arguments: Of worker.py, after the runtime's name.
+        arguments: Of the script, after the runtime's name.
         patience: Seconds after which a command is given up.
+        script: What it runs.
     """
 
-    def __init__(self, runtime: str, interpreter: Path, arguments: list[str], patience: float = 300) -> None:
+    def __init__(
+        self,
+        runtime: str,
+        interpreter: Path,
+        arguments: list[str],
+        patience: float = 300,
+        script: str = "worker.py",
+    ) -> None:
         self.runtime, self._patience = runtime, patience
         self._process = subprocess.Popen(
-            [str(interpreter), str(HERE / "worker.py"), runtime, *arguments],
+            [str(interpreter), str(HERE / script), runtime, *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
