@@ -235,7 +235,7 @@ def means(rows: list[Row]) -> list[str]:
 
 
 def wanted_peers(options: argparse.Namespace) -> list[str]:
-    """List the peers that were asked for and compute what one of the ops does, torch's bfloat16 in any case."""
+    """List those of the peers asked for that compute what one of the ops does, or the same in bfloat16."""
     kinds = {*options.op.split(","), "linear_bf16"}
     return [name for name in peers.chosen(options.peers) if peers.PEERS[name] in kinds]
 

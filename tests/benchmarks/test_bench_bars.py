@@ -54,6 +54,7 @@ def test_a_bar_over_several_m_takes_all_of_them() -> None:
     met, text = judge(bar, case(4, [600] * 4) + case(16, [400] * 4))
     assert met is False
     assert text == "4: 60% (6144x4096: 60%), 8: not run, 16: 40% (6144x4096: 40%)"
+    assert judge(bar, case(4, [400] * 4) + case(16, [600] * 4))[0] is False
 
 
 def test_a_peak_that_the_processor_lacks_is_said_and_counts_neither_way() -> None:
