@@ -29,6 +29,33 @@ std::tuple<Tensor, Tensor> quantize_per_token(const char* name, ScalarType codes
   return {codes, scale};
 }
 
+std::tuple<Tensor, Tensor> rms_norm(const Tensor& x, const Tensor& weight, double eps, const MaybeTensor& residual) {
+  const char* name = "rms_norm";
+  const Rows rows = float_rows({name, "x"}, x);
+  const ScalarType dtype = scalar_type_of(rows.dtype);
+  const Dense gain = vector({name, "weight"}, weight, dtype, rows.columns);
+  RmsNorm op{};
+  Tensor normed = make(x, rows.shape(rows.columns), dtype);
+  Tensor hidden = make(x, residual ? rows.shape(rows.columns) : std::vector<int64_t>{0}, dtype);
+  std::optional<Rows> added;
+  if (residual) {
+    added = same_rows({name, "residual"}, *residual, rows);
+    op.residual = added->data;
+    op.residual_stride = added->stride;
+    op.hidden = data(hidden);
+  }
+  op.x = rows.data;
+  op.weight = gain.data;
+  op.normed = data(normed);
+  op.m = rows.rows;
+  op.k = rows.columns;
+  op.x_stride = rows.stride;
+  op.eps = eps;
+  op.x_dtype = rows.dtype;
+  if (op.m > 0) run_on_torch(op);
+  return {normed, hidden};
+}
+
 template <class Op>
 std::tuple<Tensor, Tensor, Tensor> rms_norm_quantize(const char* name, ScalarType codes_dtype, const Tensor& x,
                                                      const Tensor& weight, double eps, const MaybeTensor& residual) {
@@ -100,6 +127,7 @@ STABLE_TORCH_LIBRARY_IMPL(pennyweight, CPU, m) {
   using namespace pennyweight::torch_ops;
   m.impl("quantize_per_token_int8", TORCH_BOX(&quantize_per_token_int8));
   m.impl("quantize_per_token_fp8", TORCH_BOX(&quantize_per_token_fp8));
+  m.impl("rms_norm", TORCH_BOX(&rms_norm));
   m.impl("rms_norm_quantize_int8", TORCH_BOX(&rms_norm_quantize_int8));
   m.impl("rms_norm_quantize_fp8", TORCH_BOX(&rms_norm_quantize_fp8));
   m.impl("silu_mul_quantize_int8", TORCH_BOX(&silu_mul_quantize_int8));

@@ -9,6 +9,7 @@ STABLE_TORCH_LIBRARY(pennyweight, m) {
   // activations -> codes (..., K) and scale (..., 1), alone and fused with what produces them
   m.def("quantize_per_token_int8(Tensor x, Tensor? smooth=None) -> (Tensor codes, Tensor scale)");
   m.def("quantize_per_token_fp8(Tensor x, Tensor? smooth=None) -> (Tensor codes, Tensor scale)");
+  m.def("rms_norm(Tensor x, Tensor weight, float eps, Tensor? residual=None) -> (Tensor normed, Tensor hidden)");
   m.def(
       "rms_norm_quantize_int8(Tensor x, Tensor weight, float eps, Tensor? residual=None)"
       " -> (Tensor codes, Tensor scale, Tensor hidden)");

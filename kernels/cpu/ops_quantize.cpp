@@ -14,6 +14,17 @@ const Field quantize_fields[] = {
     PW_FIELD(QuantizePerToken, codes, output),     PW_FIELD(QuantizePerToken, scale, output),
     PW_FIELD(QuantizePerToken, m, integer),        PW_FIELD(QuantizePerToken, k, integer),
     PW_FIELD(QuantizePerToken, x_stride, integer), PW_FIELD(QuantizePerToken, x_dtype, dtype)};
+const Field norm_fields[] = {PW_FIELD(RmsNorm, x, input),
+                             PW_FIELD(RmsNorm, residual, input),
+                             PW_FIELD(RmsNorm, weight, input),
+                             PW_FIELD(RmsNorm, normed, output),
+                             PW_FIELD(RmsNorm, hidden, output),
+                             PW_FIELD(RmsNorm, m, integer),
+                             PW_FIELD(RmsNorm, k, integer),
+                             PW_FIELD(RmsNorm, x_stride, integer),
+                             PW_FIELD(RmsNorm, residual_stride, integer),
+                             PW_FIELD(RmsNorm, eps, real),
+                             PW_FIELD(RmsNorm, x_dtype, dtype)};
 const Field rms_fields[] = {
     PW_FIELD(RmsNormQuantize, x, input),          PW_FIELD(RmsNormQuantize, residual, input),
     PW_FIELD(RmsNormQuantize, weight, input),     PW_FIELD(RmsNormQuantize, codes, output),
@@ -35,6 +46,7 @@ const Field silu_fields[] = {PW_FIELD(SiluMulQuantize, gate_up, input), PW_FIELD
 
 const Implementation quantize_int8[] = PW_QUANTIZE_IMPLEMENTATIONS(QuantizePerTokenInt8, quantize_per_token_int8);
 const Implementation quantize_fp8[] = PW_QUANTIZE_IMPLEMENTATIONS(QuantizePerTokenFp8, quantize_per_token_fp8);
+const Implementation norm[] = PW_QUANTIZE_IMPLEMENTATIONS(RmsNorm, rms_norm);
 const Implementation rms_int8[] = PW_QUANTIZE_IMPLEMENTATIONS(RmsNormQuantizeInt8, rms_norm_quantize_int8);
 const Implementation rms_fp8[] = PW_QUANTIZE_IMPLEMENTATIONS(RmsNormQuantizeFp8, rms_norm_quantize_fp8);
 const Implementation silu_int8[] = PW_QUANTIZE_IMPLEMENTATIONS(SiluMulQuantizeInt8, silu_mul_quantize_int8);
@@ -43,6 +55,7 @@ const Implementation silu_fp8[] = PW_QUANTIZE_IMPLEMENTATIONS(SiluMulQuantizeFp8
 const OpInfo table[] = {
     make_info<QuantizePerTokenInt8>("quantize_per_token_int8", quantize_fields, quantize_int8),
     make_info<QuantizePerTokenFp8>("quantize_per_token_fp8", quantize_fields, quantize_fp8),
+    make_info<RmsNorm>("rms_norm", norm_fields, norm),
     make_info<RmsNormQuantizeInt8>("rms_norm_quantize_int8", rms_fields, rms_int8),
     make_info<RmsNormQuantizeFp8>("rms_norm_quantize_fp8", rms_fields, rms_fp8),
     make_info<SiluMulQuantizeInt8>("silu_mul_quantize_int8", silu_fields, silu_int8),

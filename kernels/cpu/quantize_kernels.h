@@ -120,9 +120,9 @@ inline float* value_row(int64_t k) {
   return static_cast<float*>(scratch(Slot::tile, round_up(k, 16) * static_cast<int64_t>(sizeof(float))));
 }
 
-template <Format format, DType dtype>
-void rms_norm_quantize_row(const RmsNormQuantize& op, int64_t m) {
-  float* v = value_row(op.k);
+// v = x + residual (stored as hidden where there is one); gives 1 / rms(v).
+template <DType dtype, class Op>
+inline F32x16 add_residual(const Op& op, int64_t m, float* v) {
   const void* x = at<dtype>(op.x, m * op.x_stride);
   const void* residual = op.residual ? at<dtype>(op.residual, m * op.residual_stride) : nullptr;
   void* hidden = at<dtype>(op.hidden, m * op.k);
@@ -137,17 +137,37 @@ void rms_norm_quantize_row(const RmsNormQuantize& op, int64_t m) {
     store_f32(v + i, h);
   });
   const float mean = sum_lanes(squares) / static_cast<float>(op.k);
-  const F32x16 r = splat(1.0f / __builtin_sqrtf(mean + static_cast<float>(op.eps)));
+  return splat(1.0f / __builtin_sqrtf(mean + static_cast<float>(op.eps)));
+}
+
+// Lanes past the end: their h and their weight are 0. (An infinite r makes them NaN: so is, then, an element's.)
+template <DType dtype>
+inline F32x16 normed_16(const float* v, const void* weight, F32x16 r, int64_t i, int count) {
+  return round_to<dtype>(load<dtype>(at<dtype>(weight, i), count) * round_to<dtype>(load_f32(v + i) * r));
+}
+
+template <Format format, DType dtype>
+void rms_norm_quantize_row(const RmsNormQuantize& op, int64_t m) {
+  float* v = value_row(op.k);
+  const F32x16 r = add_residual<dtype>(op, m, v);
   I32x16 amax = splat_i32(0);
   for_each_16(op.k, [&](int64_t i, int count) __attribute__((always_inline)) {
-    // Lanes past the end: their h and their weight are 0. (An infinite r makes them NaN: so is, then, an element's.)
-    const F32x16 weight = load<dtype>(at<dtype>(op.weight, i), count);
-    const F32x16 normed = round_to<dtype>(weight * round_to<dtype>(load_f32(v + i) * r));
+    const F32x16 normed = normed_16<dtype>(v, op.weight, r, i, count);
     amax = wider(amax, normed);
     store_f32(v + i, normed);
   });
   op.scale[m] = quantize_values<format>(amax, op.k, static_cast<uint8_t*>(op.codes) + m * op.k,
                                         [&](int64_t i, int) __attribute__((always_inline)) { return load_f32(v + i); });
+}
+
+template <DType dtype>
+void rms_norm_row(const RmsNorm& op, int64_t m) {
+  float* v = value_row(op.k);
+  const F32x16 r = add_residual<dtype>(op, m, v);
+  void* normed = at<dtype>(op.normed, m * op.k);
+  for_each_16(op.k, [&](int64_t i, int count) __attribute__((always_inline)) {
+    store<dtype>(at<dtype>(normed, i), normed_16<dtype>(v, op.weight, r, i, count), count);
+  });
 }
 
 inline F32x16 exp_f32(F32x16 x) {
@@ -186,6 +206,11 @@ void silu_mul_quantize_row(const SiluMulQuantize& op, int64_t m) {
                                         [&](int64_t i, int) __attribute__((always_inline)) { return load_f32(v + i); });
 }
 
+inline void rms_norm_rows(const RmsNorm& op, const Executor& executor) {
+  with_dtype(op.x_dtype, [&](auto tag) {
+    parallel_for(executor, op.m, [&](int64_t m) { rms_norm_row<decltype(tag)::value>(op, m); });
+  });
+}
 template <Format format>
 void rms_norm_quantize(const RmsNormQuantize& op, const Executor& executor) {
   with_dtype(op.x_dtype, [&](auto tag) {
@@ -212,6 +237,7 @@ void silu_mul_quantize(const SiluMulQuantize& op, const Executor& executor) {
   void quantize_per_token_fp8(const QuantizePerTokenFp8& op, const Executor& e) {                                     \
     quantize_per_token<Format::fp8>(op, e);                                                                           \
   }                                                                                                                   \
+  void rms_norm(const RmsNorm& op, const Executor& e) { rms_norm_rows(op, e); }                                       \
   void rms_norm_quantize_int8(const RmsNormQuantizeInt8& op, const Executor& e) {                                     \
     rms_norm_quantize<Format::int8>(op, e);                                                                           \
   }                                                                                                                   \

@@ -51,20 +51,26 @@ float inverse_rms(const float* v, int64_t k, double eps) {
   return 1.0f / __builtin_sqrtf(mean + static_cast<float>(eps));
 }
 
+// The normed row, into v; hidden is stored where there is a residual.
+template <class Op>
+void rms_norm_row(const Op& op, int64_t row, float* v) {
+  for (int64_t i = 0; i < op.k; ++i) {
+    v[i] = load_f32(op.x, op.x_dtype, row * op.x_stride + i);
+    if (op.residual) {
+      v[i] = round_to(op.x_dtype, v[i] + load_f32(op.residual, op.x_dtype, row * op.residual_stride + i));
+      store_f32(op.hidden, op.x_dtype, row * op.k + i, v[i]);
+    }
+  }
+  const float r = inverse_rms(v, op.k, op.eps);
+  for (int64_t i = 0; i < op.k; ++i)
+    v[i] = round_to(op.x_dtype, load_f32(op.weight, op.x_dtype, i) * round_to(op.x_dtype, v[i] * r));
+}
+
 template <Format format>
 void rms_norm_quantize(const RmsNormQuantize& op, const Executor& executor) {
   parallel_for(executor, op.m, [&](int64_t row) {
     std::vector<float> v(op.k);
-    for (int64_t i = 0; i < op.k; ++i) {
-      v[i] = load_f32(op.x, op.x_dtype, row * op.x_stride + i);
-      if (op.residual) {
-        v[i] = round_to(op.x_dtype, v[i] + load_f32(op.residual, op.x_dtype, row * op.residual_stride + i));
-        store_f32(op.hidden, op.x_dtype, row * op.k + i, v[i]);
-      }
-    }
-    const float r = inverse_rms(v.data(), op.k, op.eps);
-    for (int64_t i = 0; i < op.k; ++i)
-      v[i] = round_to(op.x_dtype, load_f32(op.weight, op.x_dtype, i) * round_to(op.x_dtype, v[i] * r));
+    rms_norm_row(op, row, v.data());
     quantize_row<format>(v.data(), op.k, static_cast<uint8_t*>(op.codes) + row * op.k, op.scale + row);
   });
 }
@@ -89,6 +95,13 @@ void quantize_per_token_int8(const QuantizePerTokenInt8& op, const Executor& exe
 }
 void quantize_per_token_fp8(const QuantizePerTokenFp8& op, const Executor& executor) {
   quantize_per_token<Format::fp8>(op, executor);
+}
+void rms_norm(const RmsNorm& op, const Executor& executor) {
+  parallel_for(executor, op.m, [&](int64_t row) {
+    std::vector<float> v(op.k);
+    rms_norm_row(op, row, v.data());
+    for (int64_t i = 0; i < op.k; ++i) store_f32(op.normed, op.x_dtype, row * op.k + i, v[i]);
+  });
 }
 void rms_norm_quantize_int8(const RmsNormQuantizeInt8& op, const Executor& executor) {
   rms_norm_quantize<Format::int8>(op, executor);

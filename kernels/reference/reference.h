@@ -10,6 +10,7 @@ namespace pennyweight::reference {
 
 void quantize_per_token_int8(const QuantizePerTokenInt8& op, const Executor& executor);
 void quantize_per_token_fp8(const QuantizePerTokenFp8& op, const Executor& executor);
+void rms_norm(const RmsNorm& op, const Executor& executor);
 void rms_norm_quantize_int8(const RmsNormQuantizeInt8& op, const Executor& executor);
 void rms_norm_quantize_fp8(const RmsNormQuantizeFp8& op, const Executor& executor);
 void silu_mul_quantize_int8(const SiluMulQuantizeInt8& op, const Executor& executor);

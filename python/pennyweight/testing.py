@@ -194,6 +194,7 @@ def _column_range() -> list[Sample]:
 _SAMPLES: dict[str, Callable[[], list[Sample]]] = {
     "quantize_per_token_int8": _quantize,
     "quantize_per_token_fp8": _quantize,
+    "rms_norm": _rms_norm,
     "rms_norm_quantize_int8": _rms_norm,
     "rms_norm_quantize_fp8": _rms_norm,
     "silu_mul_quantize_int8": _silu_mul,

@@ -100,6 +100,21 @@ def test_rms_norm_quantize_matches_reference(
             compare(f"rms_norm_quantize_{kind}", implementation, args, outputs)
 
 
+@pytest.mark.parametrize("residual", [False, True], ids=["alone", "residual"])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("implementation", implementations("rms_norm"))
+def test_rms_norm_matches_reference(implementation: str, dtype: str, residual: bool) -> None:
+    rng = np.random.default_rng(4)
+    for m, k in SIZES:
+        x, stride = strided(encode(rng.standard_normal((m, k)), dtype), 5)
+        other, other_stride = strided(encode(rng.standard_normal((m, k)), dtype), 2)
+        args = {"x": x, "weight": encode(rng.uniform(0.5, 2.0, k), dtype), "m": m, "k": k}
+        args |= {"x_stride": stride, "residual": other if residual else None}
+        args |= {"residual_stride": other_stride, "eps": 1e-5, "x_dtype": dtype}
+        outputs = {name: np.zeros((m + 1, k), x.dtype) for name in ("normed", "hidden")[: 1 + residual]}
+        compare("rms_norm", implementation, args, outputs)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("implementation, kind", cases("silu_mul_quantize"))
 def test_silu_mul_quantize_matches_reference(implementation: str, kind: str, dtype: str) -> None:

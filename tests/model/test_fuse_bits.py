@@ -69,6 +69,8 @@ def test_codes_of_the_fused_norm_differ_at_most_1_in_10000(kind: str, dtype: tor
         weight = (1 + torch.randn(k) / 4).to(dtype)
         codes, _, hidden = fused(x, weight, 1e-5, residual)
         assert torch.equal(hidden, residual + x)
+        normed, again = pw.ops.rms_norm(x, weight, 1e-5, residual)
+        assert torch.equal(again, hidden) and torch.equal(QUANTIZE[kind](normed)[0], codes)
         count.add(codes, QUANTIZE[kind](rms_norm(residual + x, weight, 1e-5))[0])
         count.add(fused(x, weight, 1e-6)[0], QUANTIZE[kind](rms_norm(x, weight, 1e-6))[0])
     count.check(3_000_000)

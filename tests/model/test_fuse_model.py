@@ -42,10 +42,7 @@ def test_fused_model_answers_as_the_unfused_one(
     model, fused = pair(make_model, scheme, family, intermediate_size=96)
     assert all(isinstance(block, FusedBlock) for block in fused.model.layers)
     assert torch.equal(greedy(fused, ids[:3]), greedy(model, ids[:3]))
-    got, want = logits(fused, ids), logits(model, ids)
-    if scheme == "W4A16-INT":
-        assert torch.equal(got, want)
-    assert_alike(got, want)
+    assert_alike(logits(fused, ids), logits(model, ids))
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
@@ -73,7 +70,7 @@ def test_fused_model_gives_hidden_states_and_attentions(
     for name in ("hidden_states", "attentions"):
         want, got = outs[0][name], outs[1][name]
         assert len(got) == len(want) >= 2
-        assert all(torch.equal(g, w) for g, w in zip(got, want, strict=True))
+        assert all(torch.allclose(g, w, atol=1e-5) for g, w in zip(got, want, strict=True))
 
 
 @pytest.mark.parametrize(("scheme", "family"), [*zip(RECIPES, FAMILIES, strict=False)])

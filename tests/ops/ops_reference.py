@@ -81,7 +81,13 @@ class Plain:
     ) -> tuple[Tensor, ...]:
         k = x.shape[-1]
         hidden = None if residual is None else torch.empty(x.shape, dtype=x.dtype)
-        out = {"codes": torch.empty(x.shape, dtype=codes_dtype(op)), "scale": torch.empty(*x.shape[:-1], 1)}
+        if op == "rms_norm":
+            out = {"normed": torch.empty(x.shape, dtype=x.dtype)}
+        else:
+            out = {
+                "codes": torch.empty(x.shape, dtype=codes_dtype(op)),
+                "scale": torch.empty(*x.shape[:-1], 1),
+            }
         sizes = {"m": x.numel() // k, "k": k, "x_stride": k, "residual_stride": k, "x_dtype": NAMES[x.dtype]}
         done = self.run(op, out | {"hidden": hidden}, x=x, weight=weight, residual=residual, eps=eps, **sizes)
         return done if residual is not None else (*done, torch.empty(0, dtype=x.dtype))
@@ -270,7 +276,7 @@ class Plain:
 
 _FAMILIES = {
     "quantize": ("quantize_per_token_int8", "quantize_per_token_fp8"),
-    "rms_norm": ("rms_norm_quantize_int8", "rms_norm_quantize_fp8"),
+    "rms_norm": ("rms_norm", "rms_norm_quantize_int8", "rms_norm_quantize_fp8"),
     "silu_mul": ("silu_mul_quantize_int8", "silu_mul_quantize_fp8"),
     "gemm": ("gemm_w8a8_int8", "gemm_w8a8_fp8"),
     "linear8": ("linear_w8a8_int8", "linear_w8a8_fp8"),

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// quantize.h: per-token quantization of activations, alone and fused with what produces them.
+// quantize.h: per-token quantization of activations, alone and fused with what produces them; RMSNorm alone.
 //
 // A row's scale is amax / 127 (INT8) or amax / 448 (FP8 E4M3), float32, by true division; codes are
 // round-half-even(v / scale), clamped to -127..127 or saturated to +-448. An all-zero row has scale 0 and codes 0.
@@ -29,6 +29,18 @@ struct QuantizePerTokenFp8 : QuantizePerToken {
 // hidden = x (+ residual), rounded to the dtype; normed = round(weight * round(hidden * rsqrt(mean(hidden^2) + eps)));
 // codes, scale = quantize(normed). The two roundings are those of transformers' RMSNorm. The sum of squares runs in 16
 // float32 lanes (lane = k mod 16, fused multiply-adds in order of k), added pairwise: lanes 0-7 to 8-15, 0-3 to 4-7 ...
+// RmsNorm gives `normed` itself.
+struct RmsNorm {
+  const void* x;         // (m, k)
+  const void* residual;  // (m, k) or null
+  const void* weight;    // (k,)
+  void* normed;          // (m, k) contiguous
+  void* hidden;          // (m, k) contiguous: x + residual; null without residual
+  int64_t m, k, x_stride, residual_stride;
+  double eps;
+  DType x_dtype;  // of x, residual, weight, normed and hidden
+  static constexpr OpId id = OpId::rms_norm;
+};
 struct RmsNormQuantize {
   const void* x;         // (m, k)
   const void* residual;  // (m, k) or null

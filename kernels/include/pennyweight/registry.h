@@ -21,6 +21,7 @@ namespace pennyweight {
 enum class OpId : int32_t {
   quantize_per_token_int8,
   quantize_per_token_fp8,
+  rms_norm,
   rms_norm_quantize_int8,
   rms_norm_quantize_fp8,
   silu_mul_quantize_int8,

@@ -50,8 +50,8 @@ class Fusion:
     """What of a block is fused.
 
     Attributes:
-        attention: q, k and v are one call, the norm and the quantization before it.
-        mlp: Gate and up are one call, the residual, the norm and the quantization before it.
+        attention: q, k and v are one call; the norm before them another, with the quantization.
+        mlp: Gate and up are one call; the residual and the norm before them another, with the quantization.
         down: SiLU, its product and the quantization are one call, and down takes the codes.
         eps: Of the two norms.
     """
@@ -142,8 +142,8 @@ def _normed(
     bias = joint_bias(parts)
     quantize = _NORM_QUANTIZE.get(joint.weight_kind)
     if quantize is None:
-        hidden = x if residual is None else residual + x
-        return joint.linear(norm(hidden), bias), hidden
+        rows, hidden = ops.rms_norm(x, norm.weight, eps, residual)
+        return joint.linear(rows, bias), hidden
     codes, scale, hidden = quantize(x, norm.weight, eps, residual)
     return joint.on_codes(codes, scale, bias, x.dtype), hidden
 

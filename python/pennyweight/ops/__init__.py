@@ -46,6 +46,7 @@ from pennyweight.ops.pack import (
 from pennyweight.ops.quantize import (
     quantize_per_token_fp8,
     quantize_per_token_int8,
+    rms_norm,
     rms_norm_quantize_fp8,
     rms_norm_quantize_int8,
     silu_mul_quantize_fp8,
@@ -74,6 +75,7 @@ __all__ = [
     "quantize_per_token_fp8",
     "quantize_per_token_int8",
     "quantize_weight",
+    "rms_norm",
     "rms_norm_quantize_fp8",
     "rms_norm_quantize_int8",
     "silu_mul_quantize_fp8",

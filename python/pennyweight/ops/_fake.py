@@ -43,6 +43,10 @@ def _rms_norm_quantize(dtype: torch.dtype) -> Callable[..., Any]:
     return fake
 
 
+def _rms_norm(x: Tensor, weight: Tensor, eps: float, residual: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    return x.new_empty(x.shape), x.new_empty(0 if residual is None else x.shape)
+
+
 def _silu_mul_quantize(dtype: torch.dtype) -> Callable[..., Any]:
     def fake(gate_up: Tensor) -> tuple[Tensor, Tensor]:
         shape = gate_up.shape[:-1]
@@ -131,6 +135,7 @@ def _quantize_weight(weight: Tensor, scale: Tensor, group_size: int, scheme: str
 _FAKES: dict[str, Callable[..., Any]] = {
     "quantize_per_token_int8": _quantize(torch.int8),
     "quantize_per_token_fp8": _quantize(torch.uint8),
+    "rms_norm": _rms_norm,
     "rms_norm_quantize_int8": _rms_norm_quantize(torch.int8),
     "rms_norm_quantize_fp8": _rms_norm_quantize(torch.uint8),
     "silu_mul_quantize_int8": _silu_mul_quantize(torch.int8),

@@ -27,6 +27,21 @@ def quantize_per_token_fp8(x: Tensor, smooth: Tensor | None = None) -> tuple[Ten
     return call("quantize_per_token_fp8", x, smooth)
 
 
+def rms_norm(x: Tensor, weight: Tensor, eps: float, residual: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Add a residual and apply RMSNorm, in one read of the row: the normed row that is quantized below.
+
+    Args:
+        x: (..., K), any float.
+        weight: (K,), dtype of ``x``.
+        eps: Added to the mean of squares.
+        residual: Shape and dtype of ``x``.
+    Returns:
+        normed (..., K), rounded before and after ``weight`` as transformers' RMSNorm is, and
+        hidden = x + residual (..., K); without residual hidden has 0 elements.
+    """
+    return call("rms_norm", x, weight, eps, residual)
+
+
 def rms_norm_quantize_int8(
     x: Tensor, weight: Tensor, eps: float, residual: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
