@@ -190,3 +190,21 @@ def test_compare_items_takes_what_both_have() -> None:
     assert found is not None
     assert (found["n"], found["gained"], found["mcnemar_p"], found["verdict"]) == (20, None, None, st.BETTER)
     assert st.compare_items(scored, scored)["verdict"] == st.NO_DIFFERENCE  # type: ignore[index]
+
+
+def test_scored_items_flip_by_correct_and_count_by_score() -> None:
+    chance = 0.25
+    before = [
+        {"id": i, "task": "t", "correct": i < 4, "score": st.normalize(float(i < 4), chance)}
+        for i in range(8)
+    ]
+    after = [
+        {"id": i, "task": "t", "correct": i < 3, "score": st.normalize(float(i < 3), chance)}
+        for i in range(8)
+    ]
+    mixed = {"id": "share", "task": "t", "score": 0.5}
+    found = st.compare_items([*after, mixed], [*before, mixed])
+    assert found is not None
+    assert (found["n"], found["gained"], found["lost"]) == (9, 0, 1)
+    assert found["difference"] == pytest.approx(-(1 / 0.75) / 9)
+    assert st.task_scores(after)["t"] == pytest.approx(100 * st.normalize(3 / 8, chance))

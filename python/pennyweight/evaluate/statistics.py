@@ -201,10 +201,14 @@ def task_scores(items: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 
 
 def item_score(item: Mapping[str, Any]) -> float | None:
-    """Return an item's `correct` as 1 or 0, else its `score`; None where it has neither."""
-    if item.get("correct") is not None:
-        return float(bool(item["correct"]))
-    return None if item.get("score") is None else float(item["score"])
+    """Return an item's `score`, else its `correct` as 1 or 0; None where it has neither.
+
+    One with both, such as a right answer whose score is what is left above chance, counts by its score and flips by
+    `correct`.
+    """
+    if item.get("score") is not None:
+        return float(item["score"])
+    return None if item.get("correct") is None else float(bool(item["correct"]))
 
 
 def compare_items(
@@ -213,14 +217,14 @@ def compare_items(
     """Pair the items of two runs by `id` and say whether they differ.
 
     Args:
-        items: The model's: `id`, and `correct` (bool) or `score` (the higher the better).
+        items: The model's: `id`, and `correct` (bool) or `score` (the higher the better), or both.
         baseline: The baseline's.
         seed: Of the bootstrap.
     Returns:
-        n: items that both have; gained, lost, mcnemar_p: None unless all are right or wrong; difference: of the mean
-        score, in the items' unit, with low and high, the ends of its 95 % interval; verdict: "better", "worse" or
-        "no difference shown", by McNemar's test (p < 0.05) where all items are right or wrong, else by whether
-        the interval leaves out zero. None where no item is in both.
+        n: items that both have; gained, lost, mcnemar_p: of those that are right or wrong, None where there are none;
+        difference: of the mean score, in the items' unit, with low and high, the ends of its 95 % interval; verdict:
+        "better", "worse" or "no difference shown", by McNemar's test (p < 0.05) where all items are right or wrong,
+        else by whether the interval leaves out zero. None where no item is in both.
     """
     before = {item["id"]: item for item in baseline}
     both = [(item, before[item["id"]]) for item in items if item["id"] in before]
@@ -230,15 +234,19 @@ def compare_items(
         return None
     ours, theirs = [x for *_, x, _ in kept], [y for *_, y in kept]
     interval = bootstrap_interval(ours, theirs, seed=seed)
-    binary = all(a.get("correct") is not None and b.get("correct") is not None for a, b, _, _ in kept)
+    judged = [
+        (bool(a["correct"]), bool(b["correct"]))
+        for a, b, *_ in kept
+        if a.get("correct") is not None and b.get("correct") is not None
+    ]
     result: dict[str, Any] = {"n": len(kept), "gained": None, "lost": None, "mcnemar_p": None}
-    if binary:
-        count = flips([bool(x) for x in ours], [bool(y) for y in theirs])
+    shown = interval.low > 0 or interval.high < 0
+    if judged:
+        count = flips([now for now, _ in judged], [before for _, before in judged])
         p = mcnemar(count.gained, count.lost)
         result |= {"gained": count.gained, "lost": count.lost, "mcnemar_p": p}
-        shown = p < SIGNIFICANCE
-    else:
-        shown = interval.low > 0 or interval.high < 0
+        if len(judged) == len(kept):
+            shown = p < SIGNIFICANCE
     verdict = (BETTER if interval.value > 0 else WORSE) if shown else NO_DIFFERENCE
     return result | {
         "difference": interval.value, "low": interval.low, "high": interval.high, "verdict": verdict
