@@ -17,28 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pennyweight.errors import EvaluationError
+from pennyweight.evaluate import needs
+from pennyweight.evaluate.needs import Need
 
 if TYPE_CHECKING:
     from pennyweight.evaluate.results import Store
     from pennyweight.evaluate.targets import Target
-
-
-@dataclass(frozen=True)
-class Need:
-    """A dataset that a suite reads from the folder of datasets.
-
-    Attributes:
-        name: Its folder there.
-        hub: Where it is published.
-        layout: A sentence: which files, what is in them.
-        splits, columns: That must be there.
-    """
-
-    name: str
-    hub: str
-    layout: str
-    splits: tuple[str, ...] = ()
-    columns: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -181,6 +165,41 @@ SUITES: dict[str, Suite] = {
             "perplexity, bits per byte, KL to the baseline, top-1 agreement and flips, on any text or token file",
             "quick",
             columns=("perplexity", "bits_per_byte", "kl", "kl_p999", "top1", "gained", "lost"),
+        ),
+        Suite(
+            "openllm-v1",
+            "the study's seven columns of Open LLM Leaderboard V1, with its shots, prompts and flags, by lm-eval",
+            "openllm_v1",
+            "lm-eval",
+            ("lm_eval", "sklearn", "accelerate", "tenacity"),
+            needs.OPENLLM_V1,
+            (
+                "average",
+                "mmlu",
+                "mmlu_cot",
+                "arc_challenge",
+                "gsm8k",
+                "hellaswag",
+                "winogrande",
+                "truthfulqa",
+            ),
+        ),
+        Suite(
+            "openllm-v2",
+            "the six columns of Open LLM Leaderboard V2, above chance where the study has them so, by lm-eval",
+            "openllm_v2",
+            "lm-eval",
+            ("lm_eval", "langdetect", "immutabledict", "nltk", "math_verify", "accelerate", "tenacity"),
+            needs.OPENLLM_V2,
+            ("average", "ifeval", "bbh", "math_hard", "gpqa", "musr", "mmlu_pro"),
+        ),
+        Suite(
+            "ruler",
+            "thirteen tasks on long contexts, 4k to 128k, by lm-eval",
+            "ruler",
+            "lm-eval",
+            ("lm_eval", "nltk", "wonderwords", "scipy", "accelerate", "tenacity"),
+            needs.RULER,
         ),
     )
 }
