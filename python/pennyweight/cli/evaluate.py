@@ -51,7 +51,13 @@ def evaluate(
         list[str] | None, typer.Option(metavar="NAME", help="Only these of a suite's tasks, repeatable.")
     ] = None,
     allow_code: Annotated[
-        bool, typer.Option("--allow-code", help="code: run answers though this machine cannot isolate them.")
+        bool, typer.Option("--allow-code", help="code: run the programs that models write, in a sandbox.")
+    ] = False,
+    allow_weak_jail: Annotated[
+        bool,
+        typer.Option(
+            "--allow-weak-jail", help="code: with limits alone, where this machine allows no namespaces."
+        ),
     ] = False,
     judge: Annotated[
         str | None, typer.Option(metavar="URL", help="arena-hard: the server that judges.")
@@ -103,6 +109,7 @@ def evaluate(
             context_lengths=tuple(context_length or ()),
             tasks=tuple(task or ()),
             allow_code=allow_code,
+            allow_weak_jail=allow_weak_jail,
             judge_url=judge,
             judge_model=judge_model,
             bertscore_model=bertscore_model,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The datasets of the suites that run through lm-eval: where each is published, and in which layout it is read."""
+"""The datasets that suites read: where each is published, and in which layout."""
 
 from __future__ import annotations
 
@@ -92,9 +92,43 @@ HOTPOTQA = Need(
     ("hotpot_dev_distractor_v1",), ("question", "answer", "context"),
 )  # fmt: skip
 
+_HUMAN_EVAL = ("task_id", "prompt", "entry_point", "canonical_solution", "test")
+HUMANEVAL = Need(
+    "humaneval", "openai/openai_humaneval", "test: task_id, prompt, entry_point, canonical_solution, test.", ("test",),
+    _HUMAN_EVAL,
+)  # fmt: skip
+HUMANEVAL_PLUS = Need(
+    "humaneval_plus", "evalplus/humanevalplus", "test: the columns of HumanEval, with more tests.", ("test",),
+    _HUMAN_EVAL,
+)  # fmt: skip
+MBPP = Need(
+    "mbpp", "google-research-datasets/mbpp", "test: task_id, text or prompt, code, test_list, test_setup_code or "
+    "test_imports.", ("test",), ("task_id", "code", "test_list"),
+)  # fmt: skip
+
+AIME24 = Need(
+    "aime24", "HuggingFaceH4/aime_2024", "train: problem, answer.", ("train",), ("problem", "answer")
+)
+MATH_500 = Need(
+    "math_500", "HuggingFaceH4/MATH-500", "test: problem, answer, subject, level, unique_id.", ("test",),
+    ("problem", "answer"),
+)  # fmt: skip
+GPQA_DIAMOND = Need(
+    "gpqa_diamond", "Idavidrein/gpqa (its gpqa_diamond.csv is train.csv here)", "train: Question, Correct Answer, "
+    "Incorrect Answer 1 to 3.", ("train",), GPQA.columns,
+)  # fmt: skip
+
+ARENA_HARD = Need(
+    "arena-hard", "lmarena-ai/arena-hard-auto (data/arena-hard-v0.1/question.jsonl)", "question: each has question_id "
+    "or uid, and turns (the first one's content) or prompt; optionally baseline_answer, a file of model answers "
+    "published with it (the study's: gpt-4-0314).", ("question",),
+)  # fmt: skip
+
 OPENLLM_V1 = (MMLU, ARC, GSM8K, HELLASWAG, WINOGRANDE, TRUTHFULQA)
 OPENLLM_V2 = (IFEVAL, PUNKT, BBH, MATH, GPQA, MUSR, MMLU_PRO)
 RULER = (ESSAYS, SQUAD, HOTPOTQA, PUNKT)
+CODE = (HUMANEVAL, HUMANEVAL_PLUS, MBPP)
+REASONING = (AIME24, MATH_500, GPQA_DIAMOND)
 
 
 def find_punkt(root: Path | None) -> None:

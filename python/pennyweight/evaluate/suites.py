@@ -75,7 +75,8 @@ class Options:
         max_new_tokens: Of an answer; None: the suite's choice.
         context_lengths: Of `ruler`; empty: its own.
         tasks: Only these of a suite's tasks; empty: all.
-        allow_code: Whether generated code may run where it cannot be kept from the network.
+        allow_code: Whether `code` may run the programs that a model writes, in a sandbox.
+        allow_weak_jail: Whether that may be limits alone where this machine allows no namespaces.
         judge_url, judge_model: The server that judges, and the model there.
         bertscore_model, sts_model: Folders of encoders.
     """
@@ -92,6 +93,7 @@ class Options:
     context_lengths: tuple[int, ...] = ()
     tasks: tuple[str, ...] = ()
     allow_code: bool = False
+    allow_weak_jail: bool = False
     judge_url: str | None = None
     judge_model: str | None = None
     bertscore_model: Path | None = None
@@ -200,6 +202,37 @@ SUITES: dict[str, Suite] = {
             "lm-eval",
             ("lm_eval", "nltk", "wonderwords", "scipy", "accelerate", "tenacity"),
             needs.RULER,
+        ),
+        Suite(
+            "code",
+            "HumanEval, HumanEval+ and MBPP: pass@k of programs that run in a sandbox",
+            "code",
+            datasets=needs.CODE,
+        ),
+        Suite(
+            "similarity",
+            "greedy answers of model and baseline to the same prompts: ROUGE, BERTScore, STS, first divergence",
+            "similarity",
+            "similarity",
+            ("rouge_score", "bert_score", "sentence_transformers"),
+            columns=("rouge1", "rougeL", "bertscore", "sts", "identical"),
+        ),
+        Suite(
+            "reasoning",
+            "AIME24, MATH-500 and GPQA-Diamond: pass@1 over 20 samples and its spread",
+            "reasoning",
+            "reasoning",
+            ("math_verify",),
+            needs.REASONING,
+        ),
+        Suite(
+            "arena-hard",
+            "a judge compares answers with the baseline's, both orders, two runs: win rate and interval",
+            "arena",
+            "server",
+            ("openai",),
+            (needs.ARENA_HARD,),
+            columns=("win_rate", "low", "high", "run1", "run2"),
         ),
     )
 }
