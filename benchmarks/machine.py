@@ -24,6 +24,11 @@ def has_amx() -> bool:
     return "amx_tile" in _cpuinfo("flags").split()
 
 
+def has_bf16_dots() -> bool:
+    """Tell whether the processor multiplies bfloat16 by instructions of its own (AVX512-BF16)."""
+    return "avx512_bf16" in _cpuinfo("flags").split()
+
+
 def cap_torch() -> str:
     """Keep torch's oneDNN to the instructions that our kernels use, and its threads from spinning for long when there
     is nothing to do: they would take a core from what is timed next. Call before importing torch.

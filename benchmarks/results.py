@@ -2,7 +2,7 @@
 """The rows of a run, and the files that keep them: results/<machine>.json, one row a line, sorted.
 
 A run may measure a part: its rows take the place of older ones of the same op, implementation or peer, and sizes. Every
-row has the date and the commit that it was measured at.
+row has the date and the commit that it was measured at. Whole models have a list of their own, "models".
 """
 
 from __future__ import annotations
@@ -45,11 +45,36 @@ def save(path: Path, about: dict[str, Any], limits: dict[str, float], rows: list
         rows: Its rows.
         keep: Whether what is there already stays.
     """
-    old = json.loads(path.read_text()) if keep and path.exists() else {}
-    result = merge(old, about, limits, rows)
-    lines = ",\n".join("  " + json.dumps(row) for row in result.pop("rows"))
+    _write(path, merge(_read(path, keep), about, limits, rows))
+
+
+def save_models(path: Path, about: dict[str, Any], rows: list[Row], keep: bool) -> None:
+    """Write whole models' rows to a file, in place of older ones.
+
+    Args:
+        path: The file.
+        about: date, commit, machine, threads and versions.
+        rows: Of bench_model.py.
+        keep: Whether the other benchmarks' rows stay that are there already.
+    """
+    old = _read(path, keep) or {"schema": 2, "about": about, "limits": {}, "rows": []}
+    versions = {name: about[name] for name in ("date", "commit", "torch")}
+    _write(path, {**old, "models": [{**row, **versions} for row in rows]})
+
+
+def _read(path: Path, keep: bool) -> dict[str, Any]:
+    read: dict[str, Any] = json.loads(path.read_text()) if keep and path.exists() else {}
+    return read
+
+
+def _write(path: Path, result: dict[str, Any]) -> None:
+    """Write lists of rows last and a row a line."""
+    lists = [(name, result[name]) for name in ("models", "rows") if name in result]
+    text = json.dumps({k: v for k, v in result.items() if k not in dict(lists)}, indent=1)[:-2]
+    for name, rows in lists:
+        text += f',\n "{name}": [\n' + ",\n".join("  " + json.dumps(row) for row in rows) + "\n ]"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(result, indent=1)[:-2] + f',\n "rows": [\n{lines}\n ]\n}}\n')
+    path.write_text(text + "\n}\n")
 
 
 def geometric_mean(values: list[float]) -> float:
