@@ -129,7 +129,9 @@ def build_view(root: str, disk_bytes: int) -> None:
     """Make `root`, an empty folder, the root of this process, as the head of this file draws it."""
     mount("none", "/", "", MS_REC | MS_PRIVATE)
     mount("tmpfs", root, "tmpfs", MS_NOSUID | MS_NODEV, "size=1m,mode=755")
-    for path in libraries():
+    os.mkdir(root + "/tmp")
+    mount("tmpfs", root + "/tmp", "tmpfs", MS_NOSUID | MS_NODEV, f"size={disk_bytes},nr_inodes=1k,mode=1777")
+    for path in libraries():  # some may lie under /tmp
         inside = root + path
         if os.path.lexists(inside):
             continue  # it lies in one that is there
@@ -144,8 +146,6 @@ def build_view(root: str, disk_bytes: int) -> None:
     for name in DEVICES:
         write(f"{root}/dev/{name}", "")
         mount(f"/dev/{name}", f"{root}/dev/{name}", "", MS_BIND)
-    os.mkdir(root + "/tmp")
-    mount("tmpfs", root + "/tmp", "tmpfs", MS_NOSUID | MS_NODEV, f"size={disk_bytes},nr_inodes=1k,mode=1777")
     os.chdir(root)
     check(libc.pivot_root(b".", b"."), "pivot_root")
     check(libc.umount2(b".", MNT_DETACH), "detach the outside")
