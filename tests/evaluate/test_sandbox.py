@@ -254,19 +254,15 @@ def _wait(condition: object) -> None:
         time.sleep(0.05)
 
 
-def test_libraries_may_lie_under_tmp(tmp_path: Path, sandbox: Sandbox) -> None:
+def test_libraries_may_lie_under_tmp(
+    tmp_path: Path, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if Path(tempfile.gettempdir()) not in tmp_path.parents:
         pytest.skip("pytest's folders are not in the system's temporary one")
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
-    (tmp_path / "venv/lib/marker.py").write_text("")
-    code = (
-        "import sys; from pennyweight.evaluate import sandbox as s; from pathlib import Path\n"
-        "program = f\"import os; assert os.path.exists('{sys.prefix}/lib/marker.py'); open('/tmp/x', 'w')\"\n"
-        "print(s.Sandbox().run(program))"
-    )
-    packages = os.pathsep.join(path for path in sys.path if path)
-    result = subprocess.run(
-        [tmp_path / "venv/bin/python", "-c", code],
-        env={**os.environ, "PYTHONPATH": packages}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert result.stdout.startswith("Verdict(passed=True"), result.stdout + result.stderr
+    venv = tmp_path / "venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True)
+    (venv / "lib/marker.py").write_text("")
+    monkeypatch.setattr(sys, "executable", str(venv / "bin/python"))
+    program = f"import os; assert os.path.exists({str(venv / 'lib/marker.py')!r}); open('/tmp/x', 'w')"
+    verdict = sandbox.run(program)
+    assert verdict.passed, verdict.why
