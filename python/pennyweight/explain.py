@@ -11,6 +11,7 @@ from torch import nn
 from pennyweight import _C
 from pennyweight.errors import UnsupportedError
 from pennyweight.fuse import FusedBlock, unfused
+from pennyweight.grid import aligned, html_table
 from pennyweight.layers import QuantizedLinear
 from pennyweight.linear_bf16 import LinearBF16
 
@@ -119,19 +120,11 @@ class Explanation:
 
     def __str__(self) -> str:
         rows = [_HEAD, *self._rows()]
-        widths = [max(len(row[i]) for row in rows) for i in range(len(_HEAD))]
-        lines = [
-            "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows
-        ]
-        return "\n".join([*lines, *self._notes()])
+        return "\n".join([*aligned(rows, left=range(len(_HEAD))), *self._notes()])
 
     def _repr_html_(self) -> str:
-        def cells(row: tuple[str, ...], tag: str) -> str:
-            return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in row) + "</tr>"
-
-        body = "".join(cells(row, "td") for row in self._rows())
         notes = "<br>".join(html.escape(note) for note in self._notes())
-        return f"<table><thead>{cells(_HEAD, 'th')}</thead><tbody>{body}</tbody></table><p>{notes}</p>"
+        return f"{html_table([_HEAD, *self._rows()])}<p>{notes}</p>"
 
 
 _HEAD = ("layers", "scheme", "N x K", "op", "x", "runs", "why not a faster one")

@@ -10,6 +10,7 @@ from typing import Any
 
 from pennyweight.evaluate import results
 from pennyweight.evaluate.suites import SUITES
+from pennyweight.grid import aligned, html_table
 
 #: Version of the keys of `Evaluation.to_dict`.
 VERSION = 1
@@ -43,7 +44,7 @@ class Evaluation:
 
     def __str__(self) -> str:
         return "\n\n".join(
-            "\n".join([title, *_aligned(rows), *notes]) for title, rows, notes in self._tables()
+            "\n".join([title, *aligned(rows), *notes]) for title, rows, notes in self._tables()
         )
 
     def _repr_html_(self) -> str:
@@ -113,23 +114,6 @@ def _notes(ran: list[tuple[str, dict[str, Any]]]) -> list[str]:
     return [note if len(by) == len(ran) else f"{', '.join(by)}: {note}" for note, by in notes.items()]
 
 
-def _aligned(rows: list[list[str]]) -> list[str]:
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return [
-        "  ".join(
-            c.rjust(w) if i else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
-
-
 def _html(title: str, rows: list[list[str]], notes: list[str]) -> str:
-    def row(cells: list[str], tag: str) -> str:
-        return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
-
     listed = "".join(f"<li>{html.escape(note)}</li>" for note in notes)
-    return (
-        f"<h4>{html.escape(title)}</h4><table><thead>{row(rows[0], 'th')}</thead><tbody>"
-        + "".join(row(cells, "td") for cells in rows[1:])
-        + f"</tbody></table><ul>{listed}</ul>"
-    )
+    return f"<h4>{html.escape(title)}</h4>{html_table(rows)}<ul>{listed}</ul>"

@@ -28,6 +28,7 @@ from pennyweight.calibration.rows import as_calibration
 from pennyweight.errors import EvaluationError, UnsupportedError
 from pennyweight.evaluate import quick
 from pennyweight.evaluate.in_process import InProcess
+from pennyweight.grid import aligned
 from pennyweight.layers import QuantizedLinear
 from pennyweight.quantize import quantize
 from pennyweight.recipes import Recipe, as_recipe
@@ -127,16 +128,9 @@ class Sensitivity:
         return axes
 
     def __str__(self) -> str:
-        rows = [COLUMNS, *(part.cells() for part in self.parts)]
-        widths = [max(len(row[i]) for row in rows) for i in range(len(COLUMNS))]
-        lines = [
-            "  ".join(
-                c.rjust(w) if i else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))
-            )
-            for row in rows
-        ]
-        bars = ["", *("#" * round(BAR * self._share(part)) for part in self.parts)]
-        return "\n".join([*(f"{a}  {b}".rstrip() for a, b in zip(lines, bars, strict=True)), self._summary()])
+        bars = [(*part.cells(), "#" * round(BAR * self._share(part))) for part in self.parts]
+        lines = aligned([(*COLUMNS, ""), *bars], left=(0, len(COLUMNS)))
+        return "\n".join([*lines, self._summary()])
 
     def _repr_html_(self) -> str:
         head = "".join(f"<th>{name}</th>" for name in (*COLUMNS, ""))

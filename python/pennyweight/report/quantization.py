@@ -8,6 +8,8 @@ import html
 from dataclasses import dataclass, field
 from typing import Any
 
+from pennyweight.grid import aligned, html_table
+
 #: Version of the keys of `Report.to_dict`.
 VERSION = 1
 COLUMNS = ("layer", "shape", "algorithm", "output error", "weight error", "damping", "tokens", "seconds")
@@ -89,28 +91,17 @@ class Report:
 
     def __str__(self) -> str:
         rows = [COLUMNS, *(layer.cells() for layer in self.layers)]
-        widths = [max(len(row[i]) for row in rows) for i in range(len(COLUMNS))]
-        lines = [
-            "  ".join(
-                cell.ljust(w) if i in (0, 2) else cell.rjust(w)
-                for i, (cell, w) in enumerate(zip(row, widths, strict=True))
-            )
-            for row in rows
-        ]
         return "\n".join(
-            [*(line.rstrip() for line in lines), self._summary(), *(f"warning: {w}" for w in self.warnings)]
+            [*aligned(rows, left=(0, 2)), self._summary(), *(f"warning: {w}" for w in self.warnings)]
         )
 
     def _repr_html_(self) -> str:
-        def row(cells: tuple[str, ...], tag: str) -> str:
-            return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
-
-        body = "".join(row(layer.cells(), "td") for layer in self.layers)
+        rows = [COLUMNS, *(layer.cells() for layer in self.layers)]
         notes = "".join(f"<li>{html.escape(warning)}</li>" for warning in self.warnings)
         return (
             f"<p>{html.escape(self._summary())}</p>"
             + (f"<ul>{notes}</ul>" if notes else "")
-            + f"<table><thead>{row(COLUMNS, 'th')}</thead><tbody>{body}</tbody></table>"
+            + html_table(rows)
         )
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from pennyweight.grid import aligned, html_table
 from pennyweight.study.tables import Column, Printed, Row, Table, table
 
 #: Suite → (table, columns there) that measured the same.
@@ -119,19 +120,11 @@ class Comparison:
     def __str__(self) -> str:
         lines = [self.title]
         if self.lines:
-            grid = [HEAD, *(line.cells() for line in self.lines)]
-            widths = [max(map(len, column)) for column in zip(*grid, strict=True)]
-            for row in grid:
-                first, *rest = (cell.rjust(w) for cell, w in zip(row, widths, strict=True))
-                lines.append("  ".join([row[0].ljust(len(first)), *rest]).rstrip())
+            lines += aligned([HEAD, *(line.cells() for line in self.lines)])
         return "\n".join([*lines, *self.notes])
 
     def _repr_html_(self) -> str:
-        def row(cells: Sequence[str], tag: str) -> str:
-            return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
-
-        body = "".join(row(line.cells(), "td") for line in self.lines)
-        whole = f"<table><thead>{row(HEAD, 'th')}</thead><tbody>{body}</tbody></table>" if body else ""
+        whole = html_table([HEAD, *(line.cells() for line in self.lines)]) if self.lines else ""
         return f"<p>{html.escape(self.title)}</p>{whole}" + "".join(
             f"<p>{html.escape(note)}</p>" for note in self.notes
         )

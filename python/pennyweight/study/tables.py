@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pennyweight.errors import UnsupportedError
+from pennyweight.grid import aligned, html_table
 
 DATA = Path(__file__).parent / "data"
 #: Of the files' keys.
@@ -149,22 +150,12 @@ class Table:
 
     def __str__(self) -> str:
         grid = self._grid()
-        widths = [max(map(len, column)) for column in zip(*grid, strict=True)]
-        lines = [
-            "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in grid
-        ]
+        lines = aligned(grid, left=range(len(grid[0])))
         return "\n".join([f"{self.name}: {self.title}", *lines, *self._notes()])
 
     def _repr_html_(self) -> str:
-        def line(cells: list[str], tag: str) -> str:
-            return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
-
-        head, *body = self._grid()
         notes = "".join(f"<li>{html.escape(note)}</li>" for note in self._notes())
-        return (
-            f"<p>{html.escape(f'{self.name}: {self.title}')}</p><table><thead>{line(head, 'th')}</thead>"
-            f"<tbody>{''.join(line(row, 'td') for row in body)}</tbody></table><ul>{notes}</ul>"
-        )
+        return f"<p>{html.escape(f'{self.name}: {self.title}')}</p>{html_table(self._grid())}<ul>{notes}</ul>"
 
 
 def names() -> list[str]:
