@@ -29,59 +29,54 @@ std::tuple<Tensor, Tensor> quantize_per_token(const char* name, ScalarType codes
   return {codes, scale};
 }
 
-std::tuple<Tensor, Tensor> rms_norm(const Tensor& x, const Tensor& weight, double eps, const MaybeTensor& residual) {
-  const char* name = "rms_norm";
-  const Rows rows = float_rows({name, "x"}, x);
-  const ScalarType dtype = scalar_type_of(rows.dtype);
-  const Dense gain = vector({name, "weight"}, weight, dtype, rows.columns);
-  RmsNorm op{};
-  Tensor normed = make(x, rows.shape(rows.columns), dtype);
-  Tensor hidden = make(x, residual ? rows.shape(rows.columns) : std::vector<int64_t>{0}, dtype);
+// RMSNorm alone and before a quantization: what both read, and the sum with the residual. The tensors that `op` points
+// into are held here.
+template <class Op>
+struct Norm {
+  Rows rows;
+  Dense gain;
   std::optional<Rows> added;
-  if (residual) {
-    added = same_rows({name, "residual"}, *residual, rows);
-    op.residual = added->data;
-    op.residual_stride = added->stride;
-    op.hidden = data(hidden);
+  Tensor hidden;
+  Op op{};
+
+  Norm(const char* name, const Tensor& x, const Tensor& weight, double eps, const MaybeTensor& residual)
+      : rows(float_rows({name, "x"}, x)),
+        gain(vector({name, "weight"}, weight, scalar_type_of(rows.dtype), rows.columns)),
+        hidden(make(x, residual ? rows.shape(rows.columns) : std::vector<int64_t>{0}, scalar_type_of(rows.dtype))) {
+    if (residual) {
+      added = same_rows({name, "residual"}, *residual, rows);
+      op.residual = added->data;
+      op.residual_stride = added->stride;
+      op.hidden = data(hidden);
+    }
+    op.x = rows.data;
+    op.weight = gain.data;
+    op.m = rows.rows;
+    op.k = rows.columns;
+    op.x_stride = rows.stride;
+    op.eps = eps;
+    op.x_dtype = rows.dtype;
   }
-  op.x = rows.data;
-  op.weight = gain.data;
-  op.normed = data(normed);
-  op.m = rows.rows;
-  op.k = rows.columns;
-  op.x_stride = rows.stride;
-  op.eps = eps;
-  op.x_dtype = rows.dtype;
-  if (op.m > 0) run_on_torch(op);
-  return {normed, hidden};
+};
+
+std::tuple<Tensor, Tensor> rms_norm(const Tensor& x, const Tensor& weight, double eps, const MaybeTensor& residual) {
+  Norm<RmsNorm> norm("rms_norm", x, weight, eps, residual);
+  Tensor normed = make(x, norm.rows.shape(norm.rows.columns), scalar_type_of(norm.rows.dtype));
+  norm.op.normed = data(normed);
+  if (norm.op.m > 0) run_on_torch(norm.op);
+  return {normed, norm.hidden};
 }
 
 template <class Op>
 std::tuple<Tensor, Tensor, Tensor> rms_norm_quantize(const char* name, ScalarType codes_dtype, const Tensor& x,
                                                      const Tensor& weight, double eps, const MaybeTensor& residual) {
-  const Rows rows = float_rows({name, "x"}, x);
-  const Dense gain = vector({name, "weight"}, weight, scalar_type_of(rows.dtype), rows.columns);
-  Op op{};
-  Tensor codes = make(x, rows.shape(rows.columns), codes_dtype), scale = make(x, rows.shape(1), kFloat);
-  Tensor hidden = make(x, residual ? rows.shape(rows.columns) : std::vector<int64_t>{0}, scalar_type_of(rows.dtype));
-  std::optional<Rows> added;
-  if (residual) {
-    added = same_rows({name, "residual"}, *residual, rows);
-    op.residual = added->data;
-    op.residual_stride = added->stride;
-    op.hidden = data(hidden);
-  }
-  op.x = rows.data;
-  op.weight = gain.data;
-  op.codes = data(codes);
-  op.scale = data<float>(scale);
-  op.m = rows.rows;
-  op.k = rows.columns;
-  op.x_stride = rows.stride;
-  op.eps = eps;
-  op.x_dtype = rows.dtype;
-  if (op.m > 0) run_on_torch(op);
-  return {codes, scale, hidden};
+  Norm<Op> norm(name, x, weight, eps, residual);
+  Tensor codes = make(x, norm.rows.shape(norm.rows.columns), codes_dtype);
+  Tensor scale = make(x, norm.rows.shape(1), kFloat);
+  norm.op.codes = data(codes);
+  norm.op.scale = data<float>(scale);
+  if (norm.op.m > 0) run_on_torch(norm.op);
+  return {codes, scale, norm.hidden};
 }
 
 template <class Op>
