@@ -1,10 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a run of the command gave, and what a refusal must look like."""
+"""The command in this process: running it, what it gave, and what a refusal must look like."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+import pytest
+
+from pennyweight.cli import main
 
 
 @dataclass(frozen=True)
@@ -14,6 +19,19 @@ class Done:
     code: int
     out: str
     err: str
+
+
+@pytest.fixture
+def pennyweight(capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
+    """Run the command with these arguments."""
+
+    def run(*arguments: object) -> Done:
+        capsys.readouterr()
+        code = main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return Done(code, captured.out, captured.err)
+
+    return run
 
 
 def files(folder: Path) -> dict[str, bytes]:

@@ -4,30 +4,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "checkpoint"))
 
-from command import Done
+from command import pennyweight  # noqa: F401  (a fixture)
 from tiny import tiny_model
-
-from pennyweight.cli import main
-
-
-@pytest.fixture
-def pennyweight(capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
-    """Run the command with these arguments."""
-
-    def run(*arguments: object) -> Done:
-        capsys.readouterr()
-        code = main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return Done(code, captured.out, captured.err)
-
-    return run
 
 
 @pytest.fixture(scope="session")

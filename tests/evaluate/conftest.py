@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import copy
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,11 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1] / "checkpoint"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "cli"))
 
-from command import Done
+from command import pennyweight  # noqa: F401  (a fixture)
 from tiny import tiny_model
 from tiny_tokens import tiny_tokenizer
 
 import pennyweight as pw
-from pennyweight.cli import main
 
 
 @pytest.fixture(autouse=True)
@@ -56,16 +55,3 @@ def folders(tmp_path_factory: pytest.TempPathFactory, model: Any, quantized: Any
     pw.save(quantized, root / "int4", tokenizer=tokenizer)
     (root / "text.txt").write_text(" ".join(f"w{(i * i + 3 * i) % 251}" for i in range(401)))
     return root
-
-
-@pytest.fixture
-def pennyweight(capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
-    """Run the command with these arguments."""
-
-    def run(*arguments: object) -> Done:
-        capsys.readouterr()
-        code = main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return Done(code, captured.out, captured.err)
-
-    return run
