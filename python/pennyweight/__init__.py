@@ -13,13 +13,14 @@ from pennyweight.errors import (
     CalibrationError,
     CheckpointError,
     EvaluationError,
+    MeasurementError,
     PennyweightError,
     ShapeError,
     UnsupportedError,
 )
 
 if TYPE_CHECKING:
-    from pennyweight import algorithms, calibration, evaluate, ops, study, testing
+    from pennyweight import algorithms, calibration, evaluate, money, ops, study, testing, use_cases
     from pennyweight._C import version as __version__
     from pennyweight.checkpoint import accelerate, load, save
     from pennyweight.evaluate.sensitivity import sensitivity
@@ -51,6 +52,7 @@ _LAZY: dict[str, tuple[str, str | None]] = {
     "explain": ("explain", "explain"),
     "implementations": ("explain", "implementations"),
     "load": ("checkpoint", "load"),
+    "money": ("money", None),
     "ops": ("ops", None),
     "quantize": ("quantize", "quantize"),
     "report": ("report.page", "report"),
@@ -59,6 +61,7 @@ _LAZY: dict[str, tuple[str, str | None]] = {
     "sensitivity": ("evaluate.sensitivity", "sensitivity"),
     "study": ("study", None),
     "testing": ("testing", None),
+    "use_cases": ("use_cases", None),
 }
 
 __all__ = [
@@ -70,6 +73,7 @@ __all__ = [
     "LinearW4A16",
     "LinearW8A8FP",
     "LinearW8A8INT",
+    "MeasurementError",
     "PennyweightError",
     "QuantizedLinear",
     "Recipe",
@@ -85,6 +89,7 @@ __all__ = [
     "explain",
     "implementations",
     "load",
+    "money",
     "ops",
     "quantize",
     "report",
@@ -93,6 +98,7 @@ __all__ = [
     "sensitivity",
     "study",
     "testing",
+    "use_cases",
 ]
 
 

@@ -24,3 +24,7 @@ class CalibrationError(PennyweightError, ValueError):
 
 class EvaluationError(PennyweightError, ValueError):
     """A model, a server, data or a result cannot be evaluated as asked."""
+
+
+class MeasurementError(PennyweightError, ValueError):
+    """A use case, a price, a bound or a timing is none, or cannot be measured or advised on as asked."""
