@@ -25,7 +25,7 @@ class Printed:
     """A number as it was printed.
 
     Attributes:
-        text: Its digits.
+        text: Its digits; "6.8k" is 6800.
         spread: Digits of the ± beside it; None where there is none.
     """
 
@@ -34,12 +34,22 @@ class Printed:
 
     @property
     def value(self) -> float:
-        return float(self.text)
+        return float(self.exact)
+
+    @property
+    def exact(self) -> Fraction:
+        """What its digits say, as a fraction."""
+        return Fraction(self.text.removesuffix("k")) * self._unit
 
     @property
     def half_unit(self) -> Fraction:
         """Half of its last digit's unit: how far rounding can have moved it."""
-        return Fraction(1, 2 * 10 ** len(self.text.partition(".")[2]))
+        digits = self.text.removesuffix("k").partition(".")[2]
+        return Fraction(self._unit, 2 * 10 ** len(digits))
+
+    @property
+    def _unit(self) -> int:
+        return 1000 if self.text.endswith("k") else 1
 
     def __str__(self) -> str:
         return self.text if self.spread is None else f"{self.text} ± {self.spread}"
@@ -60,7 +70,7 @@ class Row:
 
     Attributes:
         keys: What the row is about: model, size ("8B"), scheme ("BF16" or as `pw.scheme`), and method ("GPTQ",
-            "AWQ") where the table has it.
+            "AWQ"), gpu ("A100") and gpus (how many) where the table has them.
         cells: By column; None where nothing is printed.
     """
 
@@ -127,8 +137,9 @@ class Table:
         return found[0]
 
     def baseline(self, row: Row) -> Row | None:
-        """Return the BF16 row of the same model; None where the table has none."""
-        return next((r for r in self.rows if r.model == row.model and r.scheme == "BF16"), None)
+        """Return the BF16 row of the same model (and GPU, where the table has them); None where there is none."""
+        about = {key: row.keys[key] for key in ("model", "gpu") if key in row.keys}
+        return next((r for r in self.rows if r.matches(about) and r.scheme == "BF16"), None)
 
     def erratum(self, row: Row, column: str) -> list[Erratum]:
         """Return what is known to be wrong with a cell."""
