@@ -226,5 +226,9 @@ def test_absent_file_and_unwritable_page_are_refused(tmp_path: Path) -> None:
         report(tmp_path / "absent.json")
     with pytest.raises(EvaluationError, match=r"has no \.json file"):
         report(tmp_path)
-    with pytest.raises(EvaluationError, match="cannot be written"):
-        report(RUNS).save(tmp_path / "no" / "page.html")
+    (tmp_path / "file").write_text("here")
+    (tmp_path / "folder").mkdir()
+    for place in (tmp_path / "file" / "page.html", tmp_path / "folder"):
+        with pytest.raises(EvaluationError, match="cannot be written"):
+            report(RUNS).save(place)
+    assert {path.name for path in tmp_path.iterdir()} == {"file", "folder"}

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pennyweight.errors import CheckpointError
+from pennyweight.files import write_text
 
 
 def quiet() -> None:
@@ -20,7 +21,4 @@ def quiet() -> None:
 
 def write_json(path: Path, result: dict[str, Any]) -> None:
     """Write a command's result as JSON."""
-    try:
-        path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be written: {error.strerror or error}") from error
+    write_text(path, json.dumps(result, indent=2) + "\n", CheckpointError)

@@ -12,12 +12,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from pennyweight.errors import EvaluationError
+from pennyweight.files import write_text
 
 #: Version of the keys of a model's JSON.
 SCHEMA = 1
@@ -48,7 +48,7 @@ def write(path: Path, result: dict[str, Any]) -> None:
         raise EvaluationError(
             f"{path}: a result holds NaN or Inf, which is no measurement: {error}"
         ) from error
-    _write_text(path, text + "\n")
+    write_text(path, text + "\n", EvaluationError)
 
 
 def sealed(result: dict[str, Any]) -> dict[str, Any]:
@@ -181,19 +181,3 @@ def _check_keys(
             raise EvaluationError(
                 f"{path}: {where}{key} is missing or of another kind (found {found}); run the evaluation again"
             )
-
-
-def _write_text(path: Path, text: str) -> None:
-    beside = path.parent / f".{path.name}.{secrets.token_hex(4)}.partial"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_text(text, encoding="utf-8")
-        beside.replace(path)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise EvaluationError(
-            f"{path}: cannot be written: {error.strerror or error}; nothing was changed"
-        ) from error
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise

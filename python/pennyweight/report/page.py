@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pennyweight.errors import EvaluationError
+from pennyweight.files import write_text
 from pennyweight.report import plots
 from pennyweight.report.runs import collect
 from pennyweight.report.sections import body
@@ -47,16 +48,13 @@ class Page:
         )
 
     def save(self, path: str | Path) -> Path:
-        """Write the page.
+        """Write the page, beside its place first.
 
         Raises:
             EvaluationError: It cannot be written.
         """
         path = Path(path)
-        try:
-            path.write_text(self.html, encoding="utf-8")
-        except OSError as error:
-            raise EvaluationError(f"{path}: cannot be written: {error.strerror or error}") from error
+        write_text(path, self.html, EvaluationError)
         return path
 
     def _repr_html_(self) -> str:

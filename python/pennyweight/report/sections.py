@@ -3,18 +3,23 @@
 
 from __future__ import annotations
 
-import html
-import re
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from pennyweight.report import plots
-from pennyweight.report.runs import Json, Quantization, Runs
-
-#: Pairs of answers that are shown of each model, those that part first.
-SHOWN = 6
-#: Smallest share that the heat maps' scale goes down to.
-SMALLEST = 1e-5
+from pennyweight.report.answers import answers
+from pennyweight.report.layers import errors, sensitivity
+from pennyweight.report.markup import (
+    code,
+    ends,
+    escape,
+    figure,
+    gallery,
+    missing,
+    number,
+    share,
+    table,
+)
+from pennyweight.report.runs import Json, Runs
 
 
 def body(runs: Runs) -> str:
@@ -24,9 +29,9 @@ def body(runs: Runs) -> str:
         ("Recovery by task", _tasks(runs)),
         ("Did answers change?", _pairs(runs)),
         ("Beside the study", _study(runs)),
-        ("Error by layer", _layers(runs)),
-        ("Sensitivity", _sensitivity(runs)),
-        ("Where answers part", _answers(runs)),
+        ("Error by layer", errors(runs)),
+        ("Sensitivity", sensitivity(runs)),
+        ("Where answers part", answers(runs)),
         ("Versions and hashes", _versions(runs)),
     ]
     return "".join(f"<section><h2>{title}</h2>{text}</section>" for title, text in sections)
@@ -34,7 +39,7 @@ def body(runs: Runs) -> str:
 
 def _formats(runs: Runs) -> str:
     if not runs.evaluations:
-        return _missing(
+        return missing(
             "No evaluation is among the runs",
             "pennyweight evaluate OUT --baseline SRC --suite quick --out runs",
         )
@@ -56,20 +61,18 @@ def _formats(runs: Runs) -> str:
         quick = result["suites"].get("quick", {}).get("metrics", {})
         recovered = [_recovery(result["suites"].get(suite)) for suite in suites] or ["not measured"]
         rows.append([
-            _escape(result["model"]["name"]), _escape(_scheme(result)), _size(result, runs), *recovered,
-            _number(quick.get("kl"), "{:.5f}"), _share(quick.get("flips")),
-            _share(quick.get("top1")), _number(quick.get("perplexity"), "{:.4f}"),
+            escape(result["model"]["name"]), escape(_scheme(result)), _size(result, runs), *recovered,
+            number(quick.get("kl"), "{:.5f}"), share(quick.get("flips")),
+            share(quick.get("top1")), number(quick.get("perplexity"), "{:.4f}"),
         ])  # fmt: skip
     notes = []
     if not suites:
         notes.append(
-            _missing("Recovery needs a suite with tasks", "pennyweight evaluate ... --suite openllm-v1")
+            missing("Recovery needs a suite with tasks", "pennyweight evaluate ... --suite openllm-v1")
         )
     if not any("quick" in r["suites"] for r in runs.evaluations):
         notes.append(
-            _missing(
-                "KL, flips and perplexity need the suite quick", "pennyweight evaluate ... --suite quick"
-            )
+            missing("KL, flips and perplexity need the suite quick", "pennyweight evaluate ... --suite quick")
         )
     partial = [
         f"{r['model']['name']}: {s}"
@@ -78,13 +81,13 @@ def _formats(runs: Runs) -> str:
         if one["partial"]
     ]
     if partial:
-        notes.append(_missing(f"Partial results, which are no measurement: {', '.join(partial)}"))
+        notes.append(missing(f"Partial results, which are no measurement: {', '.join(partial)}"))
     explained = (
         '<p class="dim">Size: parameters and buffers in memory. Recovery: 100 · average / average of the '
         "baseline, 95 % interval. KL: mean nats per token from the baseline. Flips: tokens whose likeliest "
         "successor turned right or wrong. Top-1: likeliest token is the baseline's.</p>"
     )
-    return _table(head, rows) + explained + "".join(notes) + _format_plots(runs, suites)
+    return table(head, rows) + explained + "".join(notes) + _format_plots(runs, suites)
 
 
 def _format_plots(runs: Runs, suites: Sequence[str]) -> str:
@@ -97,7 +100,7 @@ def _format_plots(runs: Runs, suites: Sequence[str]) -> str:
         ]
         values = [(one["value"], one["low"], one["high"]) for _, one in found]
         plot = plots.intervals([name for name, _ in found], values, "recovery, %", 100.0)
-        figures.append(_figure(f"Recovery, {suite}", "with 95 % interval; dotted: the baseline", plot))
+        figures.append(figure(f"Recovery, {suite}", "with 95 % interval; dotted: the baseline", plot))
     kl = [
         (r["model"]["name"], r["suites"]["quick"]["metrics"].get("kl"))
         for r in runs.evaluations
@@ -106,10 +109,8 @@ def _format_plots(runs: Runs, suites: Sequence[str]) -> str:
     known = [(name, float(value)) for name, value in kl if value is not None]
     if known:
         plot = plots.bars([name for name, _ in known], [value for _, value in known], "KL, nats per token")
-        figures.append(
-            _figure("Distance from the baseline", "mean KL of the next token's distribution", plot)
-        )
-    return _plots(figures)
+        figures.append(figure("Distance from the baseline", "mean KL of the next token's distribution", plot))
+    return gallery(figures)
 
 
 def _tasks(runs: Runs) -> str:
@@ -124,10 +125,10 @@ def _tasks(runs: Runs) -> str:
         for result in ran:
             base = scores.get((result["baseline"] or {}).get("name", ""), {})
             cells = [_task(scores[result["model"]["name"]].get(n), base.get(n)) for n in names]
-            rows.append([_escape(result["model"]["name"]), *cells])
-        text.append(f"<h3>{_escape(suite)}</h3>" + _table(["model", *map(_escape, names)], rows))
+            rows.append([escape(result["model"]["name"]), *cells])
+        text.append(f"<h3>{escape(suite)}</h3>" + table(["model", *map(escape, names)], rows))
     if not text:
-        return _missing(
+        return missing(
             "No run has a suite with tasks", "pennyweight evaluate ... --suite openllm-v1 --datasets DIR"
         )
     return '<p class="dim">Score, 0 to 100; below it the share of the baseline\'s.</p>' + "".join(text)
@@ -146,13 +147,13 @@ def _pairs(runs: Runs) -> str:
             pairs = one["pairs"]
             if pairs:
                 rows.append([
-                    _escape(result["model"]["name"]), _escape(suite), str(pairs["n"]), _number(pairs["gained"], "{}"),
-                    _number(pairs["lost"], "{}"), _number(pairs["mcnemar_p"], "{:.3g}"),
-                    f"{pairs['difference']:+.4g}" + _ends(pairs["low"], pairs["high"], "{:+.3g}"),
-                    _escape(pairs["verdict"]),
+                    escape(result["model"]["name"]), escape(suite), str(pairs["n"]), number(pairs["gained"], "{}"),
+                    number(pairs["lost"], "{}"), number(pairs["mcnemar_p"], "{:.3g}"),
+                    f"{pairs['difference']:+.4g}" + ends(pairs["low"], pairs["high"], "{:+.3g}"),
+                    escape(pairs["verdict"]),
                 ])  # fmt: skip
     if not rows:
-        return _missing(
+        return missing(
             "No run has answers that can be paired with the baseline's",
             "pennyweight evaluate ... --baseline SRC with a suite of questions",
         )
@@ -166,7 +167,7 @@ def _pairs(runs: Runs) -> str:
         "difference [95 %]",
         "verdict",
     ]
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def _study(runs: Runs) -> str:
@@ -180,139 +181,8 @@ def _study(runs: Runs) -> str:
         if one.lines
     ]
     if not found:
-        return _missing("No run has a suite and a model that the study measured")
+        return missing("No run has a suite and a model that the study measured")
     return "".join(f'<div class="scroll">{one}</div>' for one in found)
-
-
-def _layers(runs: Runs) -> str:
-    if not runs.quantizations:
-        return _missing(
-            "No report of quantize is among the runs",
-            "pennyweight quantize SRC OUT --scheme S --json quantize.json",
-        )
-    errors = [_error(layer)[0] for run in runs.quantizations for layer in run.report["layers"]]
-    positive = [e for e in errors if e > 0] or [1.0]
-    low, high = max(min(positive), SMALLEST), max(positive)
-    limits = (low, high if high > low else 2 * low)
-    figures = [_figure(run.label, _summary(run), _heat_map(run, limits)) for run in runs.quantizations]
-    warned = [
-        f"<li>{_escape(run.label)}: {_escape(w)}</li>"
-        for run in runs.quantizations
-        for w in run.report["warnings"]
-    ]
-    return (
-        '<p class="dim">Relative error of each layer\'s output on the calibration data; of its weight where there was '
-        "no data. One scale for all maps.</p>"
-        + _plots(figures)
-        + (f"<ul>{''.join(warned)}</ul>" if warned else "")
-    )
-
-
-def _summary(run: Quantization) -> str:
-    report = run.report
-    kinds = {_error(layer)[1] for layer in report["layers"]}
-    of = (
-        "outputs"
-        if kinds == {"output"}
-        else "weights"
-        if kinds == {"weight"}
-        else "outputs, or weights without data"
-    )
-    saved = report["size_before"] / report["size_after"] if report["size_after"] else 1.0
-    scheme = report["recipe"].get("scheme", "")
-    return _escape(
-        f"{scheme}, {len(report['layers'])} layers, {saved:.2f} x smaller, {report['seconds']:.0f} s; error of {of}"
-    )
-
-
-def _error(layer: Json) -> tuple[float, str]:
-    if layer["output_error"] is not None:
-        return float(layer["output_error"]), "output"
-    return float(layer["weight_error"]), "weight"
-
-
-def _heat_map(run: Quantization, limits: tuple[float, float]) -> str:
-    grid: dict[str, dict[str, float]] = {}
-    for layer in run.report["layers"]:
-        found = re.search(r"\.(\d+)\.(.+)$", layer["name"])
-        block, kind = (found[1], found[2].rpartition(".")[2]) if found else ("other", layer["name"])
-        grid.setdefault(block, {})[kind.removesuffix("_proj")] = _error(layer)[0]
-    kinds = list(dict.fromkeys(kind for row in grid.values() for kind in row))
-    cells = [[row.get(kind) for kind in kinds] for row in grid.values()]
-    return plots.heat_map(list(grid), kinds, cells, limits, "error, %; rows: blocks")
-
-
-def _sensitivity(runs: Runs) -> str:
-    if not runs.sensitivities:
-        return _missing(
-            "No sensitivity is among the runs", "pw.sensitivity(model, calibration).to_dict(), as JSON"
-        )
-    figures = []
-    for one in runs.sensitivities:
-        parts = sorted(one["parts"], key=lambda part: -part["kl"])[:30]
-        names = [re.sub(r"^model\.(layers\.)?", "", part["name"]) for part in parts]
-        plot = plots.bars(names, [part["kl"] for part in parts], "KL with it alone quantized, nats per token")
-        more = f"the worst {len(parts)} of {len(one['parts'])}; " if len(parts) < len(one["parts"]) else ""
-        about = (
-            f"{more}{one['tokens']:,} tokens; all quantized: KL {one['kl_all']:.5f}, perplexity "
-            f"{one['perplexity']:.4f} to {one['perplexity_all']:.4f}"
-        )
-        figures.append(_figure(f"{one['recipe'].get('scheme', '')} by {one['by']}", about, plot))
-    return _plots(figures)
-
-
-def _answers(runs: Runs) -> str:
-    text = []
-    for result in runs.evaluations:
-        items = [
-            item for suite in result["suites"].values() for item in suite["items"]
-            if isinstance(item.get("baseline_text"), str) and isinstance(item.get("model_text"), str)
-        ]  # fmt: skip
-        apart = sorted((i for i in items if i["baseline_text"] != i["model_text"]), key=_common)
-        if not items:
-            continue
-        same = len(items) - len(apart)
-        text.append(f"<h3>{_escape(result['model']['name'])}</h3><p>{same} of {len(items)} answers are the same text"
-                    + (f"; the {SHOWN} that part first:" if len(apart) > SHOWN else ".") + "</p>")  # fmt: skip
-        text += [_pair(item) for item in apart[:SHOWN]]
-    if not text:
-        return _missing(
-            "No run has answers side by side",
-            "pennyweight evaluate ... --suite similarity --prompts FILE.jsonl",
-        )
-    return "".join(text)
-
-
-def _common(item: Json) -> int:
-    ours, theirs = item["model_text"], item["baseline_text"]
-    return next(
-        (i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), min(len(ours), len(theirs))
-    )
-
-
-def _pair(item: Json) -> str:
-    at, parting = _common(item), item.get("first_divergence") or {}
-    prompt: Any = item.get("prompt", item.get("id", ""))
-    shown = prompt if isinstance(prompt, str) else " ".join(str(m.get("content", "")) for m in prompt)
-    where = (
-        f"part at token {parting['token']}" if parting.get("token") is not None else f"part at character {at}"
-    )
-    sides = [
-        f"<div><b>{name}</b><pre>{_marked(item[key], at)}</pre></div>"
-        for name, key in (("baseline", "baseline_text"), ("quantized", "model_text"))
-    ]
-    return (
-        f'<div class="pair"><p><b>{_escape(shown[:400])}</b> <span class="dim">{where}</span></p>'
-        f'<div class="sides">{"".join(sides)}</div></div>'
-    )
-
-
-def _marked(text: str, at: int) -> str:
-    """The common start dimmed, the first word that differs marked."""
-    word = re.match(r"\s*\S*", text[at:])
-    end = at + (len(word[0]) if word else 0)
-    differs = _escape(text[at:end]) or "(end)"
-    return f'<span class="same">{_escape(text[:at])}</span><mark>{differs}</mark>{_escape(text[end:])}'
 
 
 def _versions(runs: Runs) -> str:
@@ -323,13 +193,13 @@ def _versions(runs: Runs) -> str:
             model = result["model"]
             versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
             rows.append([
-                _escape(model["name"]), _code(model.get("source")), _code(model.get("hash")),
-                _escape(f"{model.get('kind', '')} {model.get('dtype', '')} {model.get('device', '')}"),
-                _escape(f"pennyweight {result['pennyweight']}, {versions}, seed {result['seed']}"),
+                escape(model["name"]), code(model.get("source")), code(model.get("hash")),
+                escape(f"{model.get('kind', '')} {model.get('dtype', '')} {model.get('device', '')}"),
+                escape(f"pennyweight {result['pennyweight']}, {versions}, seed {result['seed']}"),
             ])  # fmt: skip
         text.append(
             "<h3>Models</h3>"
-            + _table(["model", "from", "SHA-256 of config and weights", "ran as", "with"], rows, "text")
+            + table(["model", "from", "SHA-256 of config and weights", "ran as", "with"], rows, "text")
         )
         notes = dict.fromkeys(
             f"{suite}: {note}"
@@ -339,17 +209,17 @@ def _versions(runs: Runs) -> str:
         )
         if notes:
             text.append(
-                f"<h3>Notes of the suites</h3><ul>{''.join(f'<li>{_escape(n)}</li>' for n in notes)}</ul>"
+                f"<h3>Notes of the suites</h3><ul>{''.join(f'<li>{escape(n)}</li>' for n in notes)}</ul>"
             )
     for run in runs.quantizations:
         settings = {key: value for key, value in run.report["recipe"].items() if value not in (None, [])}
         recipe = ", ".join(f"{key} {value}" for key, value in settings.items())
         data = run.report["calibration"]
         about = "no data" if data is None else ", ".join(f"{key} {value}" for key, value in data.items())
-        told = _escape(f"{recipe}; calibration: {about}")
-        text.append(f'<p><b>{_escape(run.label)}</b> <span class="dim">{told}</span></p>')
-    rows = [[_code(file.name), _escape(file.kind), _code(file.sha256 or "not a file")] for file in runs.files]
-    return "".join(text) + "<h3>Files of this report</h3>" + _table(["file", "of", "SHA-256"], rows, "text")
+        told = escape(f"{recipe}; calibration: {about}")
+        text.append(f'<p><b>{escape(run.label)}</b> <span class="dim">{told}</span></p>')
+    rows = [[code(file.name), escape(file.kind), code(file.sha256 or "not a file")] for file in runs.files]
+    return "".join(text) + "<h3>Files of this report</h3>" + table(["file", "of", "SHA-256"], rows, "text")
 
 
 def _suites(runs: Runs) -> list[str]:
@@ -380,50 +250,4 @@ def _recovery(suite: Json | None) -> str:
     if suite is None or not suite["recovery"]:
         return "-"
     one = suite["recovery"]
-    return f"{one['value']:.2f} %" + _ends(one["low"], one["high"], "{:.2f}")
-
-
-def _ends(low: float | None, high: float | None, form: str) -> str:
-    return "" if low is None or high is None else f" <small>[{form.format(low)}, {form.format(high)}]</small>"
-
-
-def _number(value: Any, form: str) -> str:
-    return "-" if value is None else form.format(value)
-
-
-def _share(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.2f} %"
-
-
-def _table(head: Iterable[str], rows: Iterable[Iterable[str]], kind: str = "") -> str:
-    """Cells are HTML."""
-    top = "".join(f"<th>{cell}</th>" for cell in head)
-    lines = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
-    name = f' class="{kind}"' if kind else ""
-    return (
-        f'<div class="scroll"><table{name}><thead><tr>{top}</tr></thead><tbody>{lines}</tbody></table></div>'
-    )
-
-
-def _figure(title: str, about: str, plot: str) -> str:
-    return f"<figure><figcaption>{_escape(title)}<small>{about}</small></figcaption>{plot}</figure>"
-
-
-def _plots(figures: Sequence[str]) -> str:
-    return f'<div class="plots">{"".join(figures)}</div>' if figures else ""
-
-
-def _missing(what: str, how: str | None = None) -> str:
-    return (
-        f'<p class="missing">Missing: {_escape(what)}.'
-        + (f" It is made by: <code>{_escape(how)}</code>" if how else "")
-        + "</p>"
-    )
-
-
-def _code(value: Any) -> str:
-    return f"<code>{_escape(str(value))}</code>" if value else "-"
-
-
-def _escape(text: str) -> str:
-    return html.escape(text)
+    return f"{one['value']:.2f} %" + ends(one["low"], one["high"], "{:.2f}")
