@@ -190,8 +190,8 @@ DAMAGES = {
     "truncated": "int4.json: is truncated or no JSON",
     "version": "int4.json: has schema 7, this pennyweight reads 1",
     "edited": "int4.json: was changed after it was written",
-    "lacking": "int4.json: suites is missing or of another kind",
-    "suite": "int4.json: suites.quick.items is missing or of another kind (found int)",
+    "lacking": "int4.json: suites is missing",
+    "suite": "int4.json: suites.quick.items is 5: truncated or changed by hand",
     "other": "int4.json: is no result of pennyweight evaluate",
 }
 

@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from typing import Any
 
 from pennyweight.errors import EvaluationError
 from pennyweight.files import write_text
+from pennyweight.json_file import check_keys, checksum, read_json
 
 #: Version of the keys of a model's JSON.
 SCHEMA = 1
@@ -67,17 +67,7 @@ def read(path: str | Path) -> dict[str, Any]:
         EvaluationError: It is missing, truncated, of another version, changed by hand, or no result at all.
     """
     path = Path(path)
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise EvaluationError(f"{path}: cannot be read: {error.strerror or error}") from error
-    try:
-        result = json.loads(data.decode("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise EvaluationError(
-            f"{path}: is truncated or no JSON ({error}); remove it and run the evaluation again"
-        ) from None
-    return check(path, result)
+    return check(path, read_json(path, EvaluationError))
 
 
 def check(path: str | Path, result: Any) -> dict[str, Any]:
@@ -93,22 +83,14 @@ def check(path: str | Path, result: Any) -> dict[str, Any]:
             f"{path}: has schema {result['schema']!r}, this pennyweight reads {SCHEMA}; run the evaluation again, or "
             f"read it with pennyweight {result.get('pennyweight', 'of its time')}"
         )
-    _check_keys(path, "", result, KEYS)
+    check_keys(path, "", result, KEYS, EvaluationError)
     for name, suite in result["suites"].items():
-        if not isinstance(suite, dict):
-            raise EvaluationError(f"{path}: suites.{name} must be an object; run the evaluation again")
-        _check_keys(path, f"suites.{name}.", suite, SUITE_KEYS)
+        check_keys(path, f"suites.{name}", suite, SUITE_KEYS, EvaluationError)
     if checksum({key: value for key, value in result.items() if key != "sha256"}) != result["sha256"]:
         raise EvaluationError(
             f"{path}: was changed after it was written (its sha256 differs); run the evaluation again"
         )
     return result
-
-
-def checksum(value: Any) -> str:
-    """Return the SHA-256 of a value as canonical JSON, hexadecimal."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 class Store:
@@ -170,14 +152,3 @@ def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             yield entry["key"], entry["item"]
         except (ValueError, KeyError, TypeError):
             continue
-
-
-def _check_keys(
-    path: str | Path, where: str, value: dict[str, Any], keys: dict[str, type | tuple[type, ...]]
-) -> None:
-    for key, kind in keys.items():
-        if key not in value or not isinstance(value[key], kind):
-            found = type(value[key]).__name__ if key in value else "nothing"
-            raise EvaluationError(
-                f"{path}: {where}{key} is missing or of another kind (found {found}); run the evaluation again"
-            )

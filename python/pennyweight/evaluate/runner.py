@@ -30,6 +30,7 @@ from pennyweight.evaluate.statistics import (
 )
 from pennyweight.evaluate.suites import Job, Options, Suite, SuiteResult, find_suite
 from pennyweight.evaluate.targets import Target, check_same_tokens
+from pennyweight.json_file import checksum
 
 #: Distributions whose versions go into a result, where they are installed.
 VERSIONS = (
@@ -157,7 +158,7 @@ class Runner:
             _identity(result["model"]),
             _identity(result["baseline"]),
         ]
-        return results.checksum(parts)[:16]
+        return checksum(parts)[:16]
 
     def _store_path(self, suite: Suite, target: Target, key: str) -> Path | None:
         if self.out is None:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pennyweight.errors import EvaluationError
+from pennyweight.json_file import check_keys, parse_json
 from pennyweight.report.quantization import VERSION as QUANTIZATION
 
 Json = dict[str, Any]
@@ -128,17 +128,10 @@ def _read(path: Path) -> bytes:
 
 
 def _parse(path: Path, data: bytes) -> Json:
-    try:
-        content = json.loads(data.decode("utf-8"), parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
-        raise EvaluationError(f"{path}: is truncated or no JSON ({error}); make it again") from None
+    content = parse_json(path, data, EvaluationError)
     if not isinstance(content, dict):
         raise EvaluationError(f"{path}: holds {type(content).__name__}, not the JSON of a run; {KNOWN}")
     return content
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no measurement")
 
 
 def _add(runs: Runs, name: str, content: Json) -> str:
@@ -158,9 +151,9 @@ def _add(runs: Runs, name: str, content: Json) -> str:
         return "quantize"
     if "parts" in content and "kl_all" in content:
         _check_version(name, content, "version", SENSITIVITY)
-        check_keys(name, "sensitivity", content, SENSITIVITY_KEYS)
+        check_keys(name, "sensitivity", content, SENSITIVITY_KEYS, EvaluationError)
         for i, part in enumerate(content["parts"]):
-            check_keys(name, f"sensitivity.parts[{i}]", part, PART_KEYS)
+            check_keys(name, f"sensitivity.parts[{i}]", part, PART_KEYS, EvaluationError)
         runs.sensitivities.append(content)
         return "sensitivity"
     raise EvaluationError(f"{name}: is none of the runs that are known here; {KNOWN}")
@@ -172,9 +165,9 @@ def _quantization(name: str, content: Json) -> Quantization:
     if not isinstance(report, dict):
         raise EvaluationError(f"{name}: report must be an object; run quantize again")
     _check_version(name, report, "version", QUANTIZATION)
-    check_keys(name, "report", report, REPORT_KEYS)
+    check_keys(name, "report", report, REPORT_KEYS, EvaluationError)
     for i, layer in enumerate(report["layers"]):
-        check_keys(name, f"report.layers[{i}]", layer, LAYER_KEYS)
+        check_keys(name, f"report.layers[{i}]", layer, LAYER_KEYS, EvaluationError)
         for key in ("output_error", "weight_error"):
             if layer[key] is not None and layer[key] < 0:
                 raise EvaluationError(
@@ -193,19 +186,3 @@ def _check_version(name: str, content: Json, key: str, version: int) -> None:
         raise EvaluationError(
             f"{name}: has version {content.get(key)!r}, this pennyweight reads {version}; make it again with this one"
         )
-
-
-def check_keys(name: str, where: str, content: Any, keys: dict[str, Any]) -> None:
-    """Raise EvaluationError unless a mapping has these keys with values of these types, numbers finite."""
-    if not isinstance(content, dict):
-        raise EvaluationError(
-            f"{name}: {where} must be an object, it is {type(content).__name__}; make it again"
-        )
-    for key, types in keys.items():
-        value = content.get(key)
-        wrong = not isinstance(value, types) or (isinstance(value, bool) and types is not bool)
-        if key not in content or wrong or (isinstance(value, float) and not math.isfinite(value)):
-            got = "missing" if key not in content else repr(value)[:40]
-            raise EvaluationError(
-                f"{name}: {where}.{key} is {got}: truncated or changed by hand; make it again"
-            )
