@@ -3,6 +3,7 @@
 # insists. nvcc is looked for on PATH, in CUDA_HOME and in /usr/local/cuda; no card and no driver is needed. The runtime
 # is linked statically, so that the library loads on machines without CUDA.
 set(PW_HAVE_CUDA OFF)
+target_sources(pennyweight_kernels PRIVATE kernels/cuda/dispatch.cpp)
 if(NOT PW_CUDA MATCHES "^(AUTO|ON|OFF)$")
   message(FATAL_ERROR "PW_CUDA must be AUTO, ON or OFF; got '${PW_CUDA}'")
 endif()
@@ -30,7 +31,11 @@ endif()
 if(PW_HAVE_CUDA)
   enable_language(CUDA)
   find_package(CUDAToolkit REQUIRED)
-  target_sources(pennyweight_kernels PRIVATE kernels/cuda/device.cu)
+  file(GLOB cuda_sources CONFIGURE_DEPENDS kernels/cuda/*.cu)
+  target_sources(pennyweight_kernels PRIVATE ${cuda_sources} kernels/cuda/ops.cpp)
+  target_include_directories(pennyweight_kernels PRIVATE kernels/cuda)
+  # As for C++: a * b + c has two roundings unless fma is written.
+  target_compile_options(pennyweight_kernels PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:-fmad=false -Xptxas=-warn-spills>)
   target_link_libraries(pennyweight_kernels PRIVATE CUDA::cudart_static)
   string(REPLACE ";" "," architectures "${PW_CUDA_ARCHS}")
   set_source_files_properties(kernels/cuda/device.cu PROPERTIES

@@ -43,6 +43,17 @@ Device detect() {
   return d;
 }
 
+constexpr const char* kCardNames[] = {"sm80", "sm89", "sm90a"};  // of implementations for cards, see cuda.h
+
+// The library's own copy of an implementation's name, or null.
+const char* known(const char* name) {
+  for (const char* own : kRank)
+    if (std::strcmp(own, name) == 0) return own;
+  for (const char* own : kCardNames)
+    if (std::strcmp(own, name) == 0) return own;
+  return nullptr;
+}
+
 int rank(const char* name) {
   for (int i = 0; i < 4; ++i)
     if (std::strcmp(kRank[i], name) == 0) return i;
@@ -63,11 +74,11 @@ void say(Status* status, Code code, const std::string& text) {
 Status check_name(const char* name) {
   Status status;
   const int r = rank(name);
-  if (r < 0)
+  if (!known(name))
     say(&status, Code::unsupported,
         std::string("PENNYWEIGHT_FORCE: no implementation is called '") + name +
-            "'; use one of reference, avx2, avx512vnni, avx512bf16");
-  else if (!machine_has(r, device()))
+            "'; use one of reference, avx2, avx512vnni, avx512bf16, or sm80, sm89, sm90a on a card");
+  else if (r >= 0 && !machine_has(r, device()))
     say(&status, Code::unsupported,
         std::string("PENNYWEIGHT_FORCE: this machine lacks what '") + name + "' needs; unset it, or force a lower one");
   return status;
@@ -153,7 +164,7 @@ int choose(OpId id, const void* op, const char* implementation, Status* status) 
     return -1;
   }
   const char* name = implementation ? implementation : s.forced.load();
-  if (name) {
+  if (name && (implementation || rank(name) >= 0)) {  // a name of cards leaves the CPU alone
     if (const Status bad = check_name(name); bad.code != Code::ok) {
       if (status) *status = bad;
       return -1;
@@ -209,7 +220,7 @@ Status force(const char* implementation) {
     return {};
   }
   const Status status = check_name(implementation);
-  if (status.code == Code::ok) s.forced = kRank[rank(implementation)];
+  if (status.code == Code::ok) s.forced = known(implementation);
   return status;
 }
 

@@ -47,7 +47,8 @@ def test_kernel_library_exports_its_interface_alone() -> None:
     shown = symbols(folder / "libpennyweight_kernels.so", "-D", "--defined-only")
     assert {name.split("(")[0] for kind, name in shown if kind == "T"} == {
         f"pennyweight::{name}"
-        for name in ("choose", "cuda_state", "device", "force", "forced", "last_run", "op_info",
-                     "prefer_huge_pages", "run", "run_count",
+        for name in ("choose", "choose_cuda", "cuda_op", "cuda_run_count", "cuda_state", "cuda_workspace_bytes",
+                     "device", "find_card", "force", "forced", "last_cuda_run", "last_run", "op_info",
+                     "prefer_huge_pages", "run", "run_count", "run_cuda",
                      "set_interrupt_check", "strict")
     }  # fmt: skip

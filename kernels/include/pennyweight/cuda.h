@@ -1,6 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// cuda.h: what of CUDA was built in, and what of it this machine has. Nothing here runs before it is called.
+// cuda.h: the CUDA side of the registry, what of it was built in, and what this machine has. Nothing here runs before
+// it is called.
+//
+// An op's struct is the same on a card, its pointers are the card's. Implementations are listed best first; the first
+// whose why_not() is nullptr runs. Their names say the least card that they are for: "sm80" runs on sm_80 and later.
 #pragma once
+#include <cstdint>
+
+#include "pennyweight/registry.h"
 #include "pennyweight/status.h"
 
 namespace pennyweight {
@@ -16,5 +23,51 @@ struct CudaState {
 
 // Asks the driver, without making a context.
 PW_API CudaState cuda_state();
+
+struct Card {
+  int compute = 0;           // 10 * major + minor: 80, 86, 89, 90
+  int multiprocessors = 0;   // that run blocks side by side
+  int64_t shared_bytes = 0;  // of shared memory that one block may have
+};
+
+// The card of this number, asked once. Refused: no driver, no such card, or none of the built architectures fits it.
+PW_API Status find_card(int index, Card* card);
+
+// What a launch needs besides the op: the card, its current stream (a cudaStream_t), and the workspace asked for.
+struct CudaCall {
+  Card card;
+  void* stream;
+  void* workspace;
+};
+
+struct CudaImplementation {
+  const char* name;
+  const char* (*why_not)(const void* op, const Card& card);      // nullptr: runs; else the reason, in words
+  int (*run)(const void* op, const CudaCall& call);              // begins the work; a cudaError_t, 0 when it was begun
+  int64_t (*workspace_bytes)(const void* op, const Card& card);  // 256-byte aligned, contents arbitrary; null: none
+};
+
+struct CudaOp {
+  OpId id;
+  const char* name;
+  const CudaImplementation* implementations;  // best first
+  int implementation_count;
+};
+
+PW_API const CudaOp* cuda_op(OpId id);  // null: nothing was built for a card
+// The index of the implementation that run_cuda() would take, or -1 with the reasons in `status`. `implementation` (may
+// be null) forces one.
+PW_API int choose_cuda(OpId id, const void* op, const Card& card, const char* implementation, Status* status);
+// Begins `op` on the current device. Launches are checked; what goes wrong later on the card, the next synchronization
+// tells.
+PW_API Status run_cuda(OpId id, const void* op, const CudaCall& call, const char* implementation = nullptr);
+PW_API int64_t cuda_workspace_bytes(OpId id, const void* op, const Card& card, const char* implementation = nullptr);
+PW_API int64_t cuda_run_count(OpId id, int implementation);
+PW_API const char* last_cuda_run(OpId id);  // name of what was begun last, null before the first
+
+template <class Op>
+static Status run_cuda(const Op& op, const CudaCall& call) {
+  return run_cuda(Op::id, &op, call);
+}
 
 }  // namespace pennyweight

@@ -11,7 +11,7 @@
 
 namespace pennyweight {
 
-enum class Code : int32_t { ok = 0, shape = 1, unsupported = 2, memory = 3, interrupted = 4 };
+enum class Code : int32_t { ok = 0, shape = 1, unsupported = 2, memory = 3, interrupted = 4, device = 5 };
 
 struct Status {
   Code code = Code::ok;
