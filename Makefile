@@ -32,7 +32,7 @@ export PYTHONDONTWRITEBYTECODE := 1
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: help env demo test test-vllm lint format bench bench-model peers clean FORCE
+.PHONY: help env demo test cuda-gate test-vllm lint format bench bench-model peers clean FORCE
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -44,6 +44,10 @@ demo: $(VENV)/.built  ## quantize the demo model in every format and print how w
 
 test: $(VENV)/.built  ## run the tests
 	$(BIN)/python -m pytest $(ARGS)
+
+# Stands for itself where nvcc is missing: emulation and sanitizers run, the machine code is reported as not checked.
+cuda-gate: $(VENV)/.built $(VENV)/.disassembler  ## test the kernels for cards without a card, some minutes
+	$(BIN)/python -m pytest -m gate tests/cuda $(ARGS)
 
 test-vllm: $(VENV)/.built $(VLLM)/.built  ## hold the checkpoints against vLLM, some minutes
 	PENNYWEIGHT_VLLM=$(abspath $(VLLM))/bin/python $(BIN)/python -m pytest -m vllm -s tests/vllm $(ARGS)
@@ -86,6 +90,10 @@ $(VENV)/.tools: $(CONSTRAINT) pyproject.toml
 # Asks the network only for what is missing: nothing, when only sources have changed.
 $(VENV)/.built: $(VENV)/.tools $(SOURCES)
 	$(PIP) --no-build-isolation --editable ".[dev]"
+	@touch $@
+
+$(VENV)/.disassembler: $(CONSTRAINT)
+	$(PIP) --no-deps nvidia-cuda-cuobjdump nvidia-cuda-nvdisasm
 	@touch $@
 
 # What a peer needs, and after it what is installed without its dependencies: vLLM's operators need torch alone.
