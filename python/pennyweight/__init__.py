@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pennyweight.linear_bf16 import LinearBF16
     from pennyweight.quantize import quantize
     from pennyweight.recipes import Recipe
+    from pennyweight.recommend.advice import recommend
     from pennyweight.report import LayerReport, Report
     from pennyweight.report.page import report
     from pennyweight.schemes import Scheme, scheme
@@ -55,6 +56,7 @@ _LAZY: dict[str, tuple[str, str | None]] = {
     "money": ("money", None),
     "ops": ("ops", None),
     "quantize": ("quantize", "quantize"),
+    "recommend": ("recommend.advice", "recommend"),
     "report": ("report.page", "report"),
     "save": ("checkpoint", "save"),
     "scheme": ("schemes", "scheme"),
@@ -92,6 +94,7 @@ __all__ = [
     "money",
     "ops",
     "quantize",
+    "recommend",
     "report",
     "save",
     "scheme",

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import datetime
 import difflib
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from pennyweight.errors import MeasurementError
+from pennyweight.json_file import read_json
 
 #: Of the keys of a file of prices.
 SCHEMA = 1
@@ -106,12 +106,7 @@ def read_prices(path: str | Path) -> Prices:
         MeasurementError: It cannot be read, is of another version, or a price in it is not a positive number.
     """
     path = Path(path)
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise MeasurementError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
-        raise MeasurementError(f"{path}: is truncated or no JSON ({error})") from None
+    raw = read_json(path, MeasurementError)
     if not isinstance(raw, dict) or raw.get("schema") != SCHEMA:
         found = raw.get("schema") if isinstance(raw, dict) else None
         raise MeasurementError(

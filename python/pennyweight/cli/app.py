@@ -10,6 +10,7 @@ import typer
 
 from pennyweight.cli.evaluate import evaluate
 from pennyweight.cli.quantize import quantize
+from pennyweight.cli.recommend import recommend
 from pennyweight.cli.report import report
 from pennyweight.errors import PennyweightError
 
@@ -18,13 +19,14 @@ from pennyweight.errors import PennyweightError
 UsageError: Any = typer.BadParameter.__bases__[0]
 app = typer.Typer(
     name="pennyweight",
-    help="Quantize Llama-family models for vLLM and transformers, and measure what they lost.",
+    help="Quantize Llama-family models for vLLM and transformers, measure what they lost, and choose a format.",
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
 app.command()(quantize)
 app.command()(evaluate)
+app.command()(recommend)
 app.command()(report)
 
 

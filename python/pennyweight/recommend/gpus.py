@@ -67,6 +67,11 @@ def gpu(name: str) -> Gpu:
     return find(name, _all(), "GPU", names())
 
 
+def known(name: str) -> Gpu | None:
+    """Return the GPU of this name or alias; None where there is none."""
+    return _all().get(plain(name))
+
+
 def names() -> list[str]:
     """Return the names of all GPUs, without aliases."""
     return list(dict.fromkeys(found.name for found in _all().values()))

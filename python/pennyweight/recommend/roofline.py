@@ -9,8 +9,8 @@ A step (the prompt, or one token of every answer in flight) takes, on the GPUs o
     + layers · overhead
 
 Linear layers compute at the peak of their activations' type (FP8, INT8; W4A16: 16 bits); LM head, attention and KV
-cache are 16-bit in every format. More nodes than one stand one behind the other (pipeline parallel): one query is nowhere
-faster by them, many queries keep all of them busy. B queries in flight:
+cache are 16-bit in every format. More nodes than one stand one behind the other (pipeline parallel): one query is not
+served faster by them, many queries keep all of them busy. B queries in flight:
 
     seconds per query = prompt + answer tokens · step(B) / B,      throughput = 1 / that,      latency = B · that
 
@@ -166,7 +166,7 @@ class Fitted:
             for mode, name in (("sync", "latencies"), ("async", "throughputs"))
             for median, largest in (self.errors[mode],)
         ]
-        return f"roofline model, each GPU and model of the study withheld from the fit: {'; '.join(parts)}"
+        return f"Roofline model, each GPU and model of the study withheld from the fit: {'; '.join(parts)}"
 
 
 @functools.cache

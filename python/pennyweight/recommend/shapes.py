@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pennyweight.errors import MeasurementError
+from pennyweight.json_file import read_json
 from pennyweight.recommend.gpus import DATA
 from pennyweight.recommend.names import find, plain
 from pennyweight.schemes import scheme
@@ -104,8 +105,8 @@ def shape(model: str | Path) -> Shape:
     folder = Path(model)
     if folder.is_dir():
         return _of_folder(folder)
-    name = re.sub(r"[-_](instruct|chat|it)\b.*$", "", str(model), flags=re.IGNORECASE)
-    return find(re.sub(r"^(.*/)?meta-", "", name, flags=re.IGNORECASE), known(), "model", names())
+    short = re.sub(r"^meta|instruct(v[0-9.]+)?$", "", plain(str(model)))
+    return known().get(short) or find(str(model), known(), "model", names())
 
 
 def from_config(config: Mapping[str, Any], name: str, source: str) -> Shape:
@@ -140,12 +141,7 @@ def known() -> dict[str, Shape]:
 
 def _of_folder(folder: Path) -> Shape:
     file = folder / "config.json"
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise MeasurementError(f"{file}: cannot be read: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
-        raise MeasurementError(f"{file}: is truncated or no JSON ({error})") from None
+    config = read_json(file, MeasurementError)
     if not isinstance(config, dict):
         raise MeasurementError(f"{file}: is no decoder's configuration")
     return from_config(config, folder.resolve().name, str(file))
