@@ -39,7 +39,7 @@ def printed(mode: str, model: str, gpu: str) -> dict[str, float]:
     return found
 
 
-@pytest.mark.parametrize(("mode", "model", "gpu"), ROWS, ids="-".join)
+@pytest.mark.parametrize(("mode", "model", "gpu"), ROWS)
 def test_advice_from_the_tables_is_the_mean_of_the_row(mode: str, model: str, gpu: str) -> None:
     """The order of BF16 and both formats is that of the printed means; those within 2 % are both named."""
     truth = printed(mode, model, gpu)

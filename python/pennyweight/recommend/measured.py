@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pennyweight.benchmark import results as benchmarks
 from pennyweight.errors import EvaluationError, MeasurementError
-from pennyweight.evaluate import results as evaluations
 from pennyweight.json_file import read_json
 from pennyweight.money import Prices
 from pennyweight.recommend import shapes
@@ -54,10 +52,7 @@ class Measurements:
     @property
     def shape(self) -> Shape | None:
         """The shape of the benchmarks' model; None: they do not say."""
-        for file, result in self.benchmarks.items():
-            if result["model"] and result["model"].get("config"):
-                return shapes.from_config(result["model"]["config"], result["model"]["name"], file)
-        return None
+        return next((s for file, r in self.benchmarks.items() if (s := _shape(file, r)) is not None), None)
 
     @property
     def prices(self) -> Prices | None:
@@ -78,6 +73,12 @@ def read(paths: Sequence[str | Path]) -> Measurements:
         MeasurementError: A file is missing, truncated, of another version or neither; or benchmarks are of more than
             one machine, model or scale.
     """
+    if not paths:
+        return Measurements({}, [])
+    from pennyweight.benchmark import (
+        results as benchmarks,  # these import torch: not for advice without measurements
+    )
+
     found: dict[str, Json] = {}
     evaluated: list[Json] = []
     for path in _files(paths):
@@ -174,7 +175,17 @@ def _files(paths: Sequence[str | Path]) -> list[Path]:
     return found
 
 
+def _shape(file: str, result: Json) -> Shape | None:
+    """The shape of a benchmark's model; None where its file has not all of it."""
+    model = result["model"]
+    if not model or not set(shapes.WORDS) <= set(model.get("config") or ()):
+        return None
+    return shapes.from_config(model["config"], model["name"], file)
+
+
 def _evaluation(path: Path, raw: Json) -> Json:
+    from pennyweight.evaluate import results as evaluations
+
     try:
         return evaluations.check(path, raw)
     except EvaluationError as error:
@@ -191,12 +202,9 @@ def _same_machine(given: Measurements) -> None:
 
 
 def _same_model(given: Measurements) -> None:
-    models = {
-        file: shapes.from_config(r["model"]["config"], "", "")
-        for file, r in given.benchmarks.items()
-        if r["model"] and r["model"].get("config")
-    }
-    if len(set(models.values())) > 1:
+    models = {file: shape for file, r in given.benchmarks.items() if (shape := _shape(file, r)) is not None}
+    first = next(iter(models.values()), None)
+    if first is not None and not all(first.same(shape) for shape in models.values()):
         text = "; ".join(f"{file}: {m.parameters / 1e9:.3g} B parameters" for file, m in models.items())
         raise MeasurementError(f"measurements of different models cannot be compared ({text})")
 
