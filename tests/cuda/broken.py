@@ -34,4 +34,51 @@ class Broken:
 RACE = "data race"
 OVERFLOW = "heap-buffer-overflow"
 
-VARIANTS: list[Broken] = []
+DIFFERS = "differ, first at row"
+
+
+def int8(
+    name: str, old: str, new: str, check: str, says: str, file: str = "gemm_w8a8_int8_sm80.cuh"
+) -> Broken:
+    """A fault in the INT8 GEMM, shown on its tile of 64 rows."""
+    unit = file if file.endswith(".cu") else "gemm_w8a8_int8_sm80_64.cu"
+    return Broken(f"gemm_w8a8_int8_{name}", file, unit, old, new, check, says, "gemm_w8a8_int8_tiles")
+
+
+_BARRIER = "__syncthreads();"
+_LEFT = "left >= 16 ? 16 : left > 0 ? static_cast<int>(left) : 0"
+_SCALED = "static_cast<float>(sum[i]) * by_row * (there ? e.col_scale[n + i] : 0.0f)"
+
+VARIANTS = [
+    int8("without_barrier", _BARRIER, "", "thread", RACE),
+    int8("without_barrier_gives_wrong_sums", _BARRIER, "", "none", DIFFERS),
+    int8("waits_too_little", "wait_copies<T::stages - 2>", "wait_copies<T::stages - 1>", "none", DIFFERS),
+    int8("wrong_fragment", "block * 2 + (lane >> 4)", "block * 2 + (lane >> 3 & 1)", "none", DIFFERS),
+    int8(
+        "without_swizzle",
+        "16 * chunk_of_step(first, chunk);",
+        "16 * (first * kStepChunks + chunk);",
+        "none",
+        DIFFERS,
+    ),
+    int8("reads_rows_past_m", "row0 + i * at_once < p.m ? bytes : 0", "bytes", "address", OVERFLOW),
+    int8("reads_panels_past_n", "panel0 + panel < panels && ", "", "address", OVERFLOW),
+    int8("reads_inputs_past_k", _LEFT, "left > 0 ? 16 : 0", "address", OVERFLOW),
+    int8("writes_outputs_past_n", "left < 8 ? static_cast<int>(left) : 8;", "8;", "address", OVERFLOW),
+    int8(
+        "scales_in_another_order",
+        _SCALED,
+        _SCALED.replace("* by_row * (there", "* (by_row * (there") + ")",
+        "none",
+        DIFFERS,
+        "gemm_w8a8_int8_epilogue.cuh",
+    ),
+    int8(
+        "forgets_a_split",
+        "split < p.walk.splits",
+        "split < p.walk.splits - 1",
+        "none",
+        DIFFERS,
+        "gemm_w8a8_int8_sm80.cu",
+    ),
+]

@@ -23,4 +23,13 @@ class Budget:
 
 ARCHITECTURES = ["sm_80", "sm_86", "sm_89", "sm_90a"]
 
-BUDGETS = [Budget("nothing", 16)]
+# Every copy of 16 bytes beside the arithmetic and past L1, fragments 16 bytes at a time.
+_INT8 = ("IMMA.16832.S8.S8", "LDSM.16.M88.4", "LDGSTS.E.BYPASS.128", "LDS.128", "STG.E.128")
+
+BUDGETS = [
+    Budget("nothing", 16),
+    Budget("Int8Tile<16,", 88, _INT8, lacks=("HMMA",)),
+    Budget("Int8Tile<64,", 160, _INT8, lacks=("HMMA",)),
+    Budget("Int8Tile<128,", 232, _INT8, lacks=("HMMA",)),
+    Budget("gemm_w8a8_int8_sum", 64, ("LDG.E.128", "STG.E.128")),
+]

@@ -45,6 +45,17 @@ PW_DEVICE void copy_async(void* shared, const void* global, bool take) {
 #endif
 }
 
+// The same where a row may end within the 16 bytes: the first `bytes` of them are read (0: `global` is not), zeros
+// after.
+PW_DEVICE void copy_async_bytes(void* shared, const void* global, int bytes) {
+#if defined(PW_EMULATED)
+  emulator::copy_async(shared, global, bytes);
+#else
+  const uint32_t to = static_cast<uint32_t>(__cvta_generic_to_shared(shared));
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(global), "r"(bytes) : "memory");
+#endif
+}
+
 // cp.async.commit_group: closes the group of copies begun since the last one (an empty group counts).
 PW_DEVICE void commit_copies() {
 #if defined(PW_EMULATED)

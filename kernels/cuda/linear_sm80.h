@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: Apache-2.0
+// linear_sm80.h: the linear layers for cards that ops.cpp lists. Each: why it does not fit (nullptr: it does), the
+// workspace that it needs, and its launch.
+#pragma once
+#include "pennyweight/cuda.h"
+#include "pennyweight/linear.h"
+
+namespace pennyweight::cuda {
+
+const char* why_not_gemm_w8a8_int8_sm80(const GemmW8A8Int8& op, const Card& card);
+int64_t workspace_gemm_w8a8_int8_sm80(const GemmW8A8Int8& op, const Card& card);
+int gemm_w8a8_int8_sm80(const GemmW8A8Int8& op, const CudaCall& call);
+
+}  // namespace pennyweight::cuda

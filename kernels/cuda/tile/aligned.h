@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: Apache-2.0
+// aligned.h: what copies of 16 bytes ask of a buffer.
+#pragma once
+#include <cstdint>
+
+namespace pennyweight::cuda {
+
+inline bool aligned(const void* p) { return reinterpret_cast<uintptr_t>(p) % 16 == 0; }
+// Whether every row begins at a multiple of 16 bytes; `stride` in elements of `size` bytes.
+inline bool rows_aligned(const void* p, int64_t rows, int64_t stride, int64_t size) {
+  return aligned(p) && (rows <= 1 || stride * size % 16 == 0);
+}
+
+}  // namespace pennyweight::cuda
