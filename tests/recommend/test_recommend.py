@@ -193,6 +193,8 @@ def test_lengths_of_ones_own() -> None:
         ({"max_latency": 0}, "max latency must be a number above 0"),
         ({"min_recovery": "high"}, "min recovery must be a number above 0, in percent; got 'high'"),
         ({"prefill": 0, "decode": 1, "use_case": "all"}, "prefill must be a whole number of tokens"),
+        ({"recovery_suite": "openllm"}, "suite 'openllm' is not known; did you mean openllm-v2, openllm-v1"),
+        ({"price": 1.0, "prices": "prices.json"}, "give price or prices, not both"),
         ({"prefill": 10}, "give prefill and decode together"),
         ({"max_latency": 0.1}, "the nearest, W4A16-INT on 1 GPU, misses the latency bound of 0.1 s by 5.1 s"),
         ({"min_recovery": 100.5}, "the nearest, BF16 on 2 GPUs, misses the recovery bound of 100.5 % by 0.50 points"),

@@ -86,19 +86,12 @@ def recommend(
         None if min_recovery is None else money.positive(min_recovery, "min recovery", "percent"),
     )
     names = [use_case] if isinstance(use_case, str) else list(use_case)
-    asked = _asked(
-        model, gpu, mode, workload(names, prefill=prefill, decode=decode), measured.read(measurements)
-    )
-    if price is not None and prices is not None:
-        raise MeasurementError("give price or prices, not both")
-    own = None
-    if price is not None or prices is not None:
-        own = money.flat_price(price) if prices is None else money.read_prices(prices)  # type: ignore[arg-type]
+    work = workload(names, prefill=prefill, decode=decode)
+    own = _own_prices(price, prices)
+    asked = _asked(model, gpu, mode, work, measured.read(measurements))
     found = _offers(asked)
     paid = _prices(own, asked, found)
     notes = list(found.notes)
-    if not found.source.startswith("measured"):
-        notes += [f"{fitted()}."] if mode == "async" or found.source == modelled.SOURCE else []
     if paid is None:
         notes.append(
             f"No price of {asked.gpu_name}: ranked by its time per query; give --price, USD an hour."
@@ -127,7 +120,7 @@ def _asked(
     model: str | Path | None, gpu: str | None, mode: str, work: Workload, given: Measurements
 ) -> _Asked:
     shape = shapes.shape(model) if model is not None else None
-    on = gpus.gpu(gpu) if gpu is not None and gpu.lower() != CPU else None
+    on = gpus.gpu(gpu) if gpu is not None and gpu.lower() not in (CPU, given.gpu) else None
     measured.check(given, shape, on, gpu)
     name = on.name if on is not None else (gpu or given.gpu or "").lower()
     if not given.benchmarks and (shape is None or not name):
@@ -137,7 +130,7 @@ def _asked(
         on = gpus.known(name)
     shape = shape or given.shape
     model_name = shape.name if shape is not None else given.model or "model"
-    return _Asked(shape, model_name, on, name or "machine", mode, work, given)
+    return _Asked(shape, model_name, on, name or measured.MACHINE, mode, work, given)
 
 
 def _offers(asked: _Asked) -> Offers:
@@ -165,6 +158,7 @@ def _offers(asked: _Asked) -> Offers:
         else:
             table = "Table 5" if asked.mode == "sync" else "Table 6"
             notes.append(f"The study's {table} has no {asked.model.name} on {asked.gpu.name}.")
+        notes.append(f"{fitted()}.")
         if not found.offers:
             raise MeasurementError(
                 f"{asked.model.name} fits no number of {asked.gpu.name} up to {COUNTS[-1]} in any format: "
@@ -174,7 +168,16 @@ def _offers(asked: _Asked) -> Offers:
         notes.append(
             "Latencies at these throughputs are the roofline model's, scaled to the study's figures."
         )
+        notes.append(f"{fitted()}.")
     return Offers(found.source, found.offers, [*notes, *found.notes])
+
+
+def _own_prices(price: float | None, prices: str | Path | None) -> Prices | None:
+    if price is not None and prices is not None:
+        raise MeasurementError("give price or prices, not both")
+    if price is not None:
+        return money.flat_price(price)
+    return None if prices is None else money.read_prices(prices)
 
 
 def _prices(own: Prices | None, asked: _Asked, found: Offers) -> Prices | None:

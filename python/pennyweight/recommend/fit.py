@@ -20,14 +20,13 @@ import numpy as np
 
 from pennyweight import money, study, use_cases
 from pennyweight.recommend.gpus import DATA, gpu
+from pennyweight.recommend.ranking import TIE
 from pennyweight.recommend.roofline import Constants, Roofline
 from pennyweight.recommend.shapes import shape
 from pennyweight.use_cases import UseCase
 
 #: By mode: table, quantity.
 TABLES = {"sync": (5, "latency_s"), "async": (6, "throughput_qps")}
-#: Formats that differ by less are a tie.
-TIE = 0.02
 START = Constants(bandwidth=0.8, peak=0.5, overhead=1e-4)
 #: Errors of the logarithm beyond this count less than by their square.
 LARGE = 0.3

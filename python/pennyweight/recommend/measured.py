@@ -19,6 +19,8 @@ from pennyweight.recommend.workload import Workload
 
 #: By how much the parameters of two files of one model may differ: formats store a few more.
 SAME_SIZE = 0.05
+#: What a machine is called whose GPU is not known.
+MACHINE = "machine"
 Json = Mapping[str, Any]
 
 
@@ -57,13 +59,17 @@ class Measurements:
     @property
     def prices(self) -> Prices | None:
         """The price of its machine that a benchmark was given; None: none."""
-        for result in self.benchmarks.values():
-            if result["prices"]:
-                paid = result["prices"]
-                machine = {result["machine"]["gpus"]: paid["usd_per_hour"]}
-                gpu = result["machine"]["gpu"] or "machine"
-                return Prices({gpu: machine}, f"{paid['source']} (as benchmarked)", paid["date"])
-        return None
+        paid = [
+            (result, row)
+            for result in self.benchmarks.values()
+            for row in result["rows"]
+            if result["prices"] and row["usd_per_hour"]
+        ]
+        if not paid:
+            return None
+        machine = {row["gpus"]: row["usd_per_hour"] for _, row in paid}
+        last = paid[-1][0]["prices"]
+        return Prices({self.gpu or MACHINE: machine}, f"{last['source']} (as benchmarked)", last["date"])
 
 
 def read(paths: Sequence[str | Path]) -> Measurements:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pennyweight import study
-from pennyweight.recommend.names import plain
+from pennyweight.recommend.names import find, plain
 from pennyweight.recommend.shapes import Shape
 
 #: The study's tables with a recovery, by suite.
@@ -39,7 +39,12 @@ def recoveries(
         model: Whose; None: not known, and then the study's are not taken.
         evaluations: Results of `pennyweight evaluate`, read.
         suite: Only this one; None: the lowest of all that were measured.
+    Raises:
+        MeasurementError: Neither the evaluations nor the study have that suite.
     """
+    measured = {name for result in evaluations for name in result["suites"]}
+    if suite is not None and suite not in measured | set(STUDY):
+        find(suite, {}, "suite", sorted(measured | set(STUDY)))
     found: dict[str, Recovery] = {"BF16": BASELINE}
     for result in evaluations:
         format_ = result["model"].get("scheme")
