@@ -20,7 +20,17 @@ from pennyweight.errors import (
 )
 
 if TYPE_CHECKING:
-    from pennyweight import algorithms, calibration, evaluate, money, ops, study, testing, use_cases
+    from pennyweight import (
+        algorithms,
+        benchmark,
+        calibration,
+        evaluate,
+        money,
+        ops,
+        study,
+        testing,
+        use_cases,
+    )
     from pennyweight._C import version as __version__
     from pennyweight.checkpoint import accelerate, load, save
     from pennyweight.evaluate.sensitivity import sensitivity
@@ -48,6 +58,7 @@ _LAZY: dict[str, tuple[str, str | None]] = {
     "__version__": ("_C", "version"),
     "accelerate": ("checkpoint", "accelerate"),
     "algorithms": ("algorithms", None),
+    "benchmark": ("benchmark", None),
     "calibration": ("calibration", None),
     "evaluate": ("evaluate", None),
     "explain": ("explain", "explain"),
@@ -86,6 +97,7 @@ __all__ = [
     "__version__",
     "accelerate",
     "algorithms",
+    "benchmark",
     "calibration",
     "evaluate",
     "explain",

@@ -80,6 +80,9 @@ class Handler(BaseHTTPRequestHandler):
         if fault == "html":
             self.reply("<html>a proxy's page</html>")
             return
+        if body.get("stream"):
+            self.stream(self.answer(body)["pieces"], fault)
+            return
         if fault:
             answer = self.answer(body)
             choice = answer["choices"][0]
@@ -100,6 +103,19 @@ class Handler(BaseHTTPRequestHandler):
     def answer(self, body: dict[str, Any]) -> dict[str, Any]:
         base = {"id": "x", "created": int(time.time()), "model": body["model"]}
         prompt = body.get("prompt", body.get("messages"))
+        if body.get("stream"):
+            count = body["max_tokens"] if body.get("ignore_eos") else 1
+            piece = {
+                **base,
+                "object": "text_completion",
+                "choices": [{"index": 0, "text": "a", "finish_reason": None}],
+            }
+            usage = {
+                "prompt_tokens": len(prompt),
+                "completion_tokens": count,
+                "total_tokens": len(prompt) + count,
+            }
+            return {"pieces": [piece] * count + [{**piece, "choices": [], "usage": usage}]}
         if body.get("echo"):
             (found,) = self.server.target.log_likelihoods([prompt])
             logprobs = {"token_logprobs": [None, *found.tolist(), -1.5], "tokens": [], "text_offset": []}
@@ -120,6 +136,22 @@ class Handler(BaseHTTPRequestHandler):
             return {**base, "object": "chat.completion", "choices": [choice], "usage": usage}
         choice = {"index": 0, "text": made.text, "finish_reason": made.finish, "logprobs": None}
         return {**base, "object": "text_completion", "choices": [choice], "usage": usage}
+
+    def stream(self, pieces: list[dict[str, Any]], fault: str) -> None:
+        if fault == "short":
+            pieces = [*pieces[1:-1], {**pieces[-1], "usage": pieces[-1]["usage"] | {"completion_tokens": 1}}]
+        elif fault == "no-usage":
+            pieces = pieces[:-1]
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Connection", "close")
+        self.end_headers()
+        for piece in pieces:
+            self.wfile.write(f"data: {json.dumps(piece)}\n\n".encode())
+            self.wfile.flush()
+            time.sleep(0.002)
+        self.wfile.write(b"data: [DONE]\n\n")
+        self.close_connection = True
 
     def reply(self, answer: Any, status: int = 200) -> None:
         data = (answer if isinstance(answer, str) else json.dumps(answer)).encode()

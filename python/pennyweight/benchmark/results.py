@@ -32,8 +32,8 @@ A row:
     source                  "in process", "server" or "guidellm"
     partial                 the run was stopped before all of the row's measurements were made
     points                  async: from one query at a time to the maximum, by throughput: kind ("synchronous", "rate",
-                            "throughput"), rate_qps (asked for, or null), throughput_qps, latency_s, ttft_s,
-                            inter_token_s, requests, seconds
+                            "concurrent", "throughput"), rate_qps (asked for, or null), throughput_qps, latency_s,
+                            ttft_s, inter_token_s, requests, seconds
 
 Within a file targets took turns, so ratios between its rows hold; between files they may not.
 """

@@ -8,6 +8,7 @@ from typing import Any
 
 import typer
 
+from pennyweight.cli.benchmark import benchmark
 from pennyweight.cli.evaluate import evaluate
 from pennyweight.cli.quantize import quantize
 from pennyweight.cli.recommend import recommend
@@ -27,6 +28,7 @@ app = typer.Typer(
 app.command()(quantize)
 app.command()(evaluate)
 app.command()(recommend)
+app.command()(benchmark)
 app.command()(report)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -118,6 +119,44 @@ class Server:
         ]
         answers = self._each(self._complete, requests)
         return [answers[i : i + n] for i in range(0, len(answers), n)]
+
+    @property
+    def model_name(self) -> str:
+        """The server's name for the model."""
+        return self._model
+
+    def stream(self, prompt: Sequence[int], tokens: int) -> list[float]:
+        """Answer token ids with an exact number of tokens, an end token or not (`ignore_eos`, as vLLM has it).
+
+        Returns:
+            Seconds from the request until each piece came, and last until the stream ended.
+        Raises:
+            EvaluationError: As for every request, and where prompt or answer were of another length.
+        """
+        came: list[float] = []
+        usage: Any = None
+        with self._failures():
+            begin = time.perf_counter()
+            pieces = self._client.completions.create(
+                model=self._model, prompt=list(prompt), max_tokens=tokens, temperature=0, stream=True,
+                stream_options={"include_usage": True}, extra_body={"ignore_eos": True, "min_tokens": tokens},
+            )  # fmt: skip
+            for piece in pieces:
+                usage = piece.usage or usage
+                if piece.choices:
+                    came.append(time.perf_counter() - begin)
+            came.append(time.perf_counter() - begin)
+        if usage is None or len(came) < 2:
+            raise EvaluationError(
+                f"{self.name}: the server streams no tokens, or does not say how many it made (stream_options)"
+            )
+        if (usage.prompt_tokens, usage.completion_tokens) != (len(prompt), tokens):
+            raise EvaluationError(
+                f"{self.name}: the server counts {usage.prompt_tokens} tokens of a prompt and "
+                f"{usage.completion_tokens} of its answer where {len(prompt)} and {tokens} were asked for; it must "
+                "take token ids and ignore_eos, as vLLM does, and have room for both"
+            )
+        return came
 
     def describe(self) -> dict[str, Any]:
         """Return name, kind, source (the URL) and the server's name for the model; it tells no hash."""
