@@ -133,7 +133,7 @@ def test_formats_cross_where_the_study_says_they_do() -> None:
     """8B on A6000, docstring generation, as in its Figure 2: INT4 below some load, INT8 above."""
     advice = pw.recommend("llama-3.1-8b", "a6000", mode="async", use_case="docstring-generation")
     assert len(advice.crossings) == 1
-    assert advice.crossings[0].startswith("docstring-generation, 1 GPU: W4A16-INT answers faster below ")
+    assert advice.crossings[0].startswith("docstring-generation: W4A16-INT answers faster below ")
     assert advice.crossings[0].endswith("W8A8-INT above.")
 
 

@@ -20,14 +20,12 @@ from pennyweight.recommend.crossing import crossings
 from pennyweight.recommend.gpus import Gpu
 from pennyweight.recommend.measured import Measurements
 from pennyweight.recommend.offers import Offers
-from pennyweight.recommend.result import Advice
+from pennyweight.recommend.result import CPU, Advice
 from pennyweight.recommend.roofline import COUNTS, fitted
 from pennyweight.recommend.shapes import Shape
 from pennyweight.recommend.workload import Workload, workload
 
 MODES = ("sync", "async")
-#: Of a machine without a GPU.
-CPU = "cpu"
 
 
 @dataclass(frozen=True)
@@ -111,7 +109,9 @@ def recommend(
         choices=tuple(choices),
         crossings=tuple(crossings([offer for offer in found.offers if offer.gpus == best.gpus])),
         memory=_memory(asked),
-        command=quantize_command(best.format, model if model is not None else asked.model_name, asked.model),
+        command=quantize_command(best.format, model or asked.given.source or asked.model_name, asked.model)
+        if model is not None or not asked.given.is_random
+        else None,
         notes=tuple(notes),
     )
 

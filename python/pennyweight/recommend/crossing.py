@@ -9,7 +9,7 @@ from pennyweight.recommend.offers import Curve, Offer
 
 
 def crossings(offers: Sequence[Offer]) -> list[str]:
-    """Return a sentence for each use case and number of GPUs that has curves of W4A16-INT and a W8A8 format."""
+    """Return a sentence for each use case that has curves of W4A16-INT and a W8A8 format on as many GPUs."""
     found = []
     for one in offers:
         for other in offers:
@@ -18,7 +18,7 @@ def crossings(offers: Sequence[Offer]) -> list[str]:
                     theirs = other.speeds[case]
                     if speed.curve and theirs.curve:
                         said = _sentence(one.format, speed.curve, other.format, theirs.curve)
-                        found.append(f"{case}, {_gpus(one.gpus)}: {said}")
+                        found.append(f"{case}: {said}")
     return found
 
 
@@ -70,7 +70,3 @@ def _sentence(name: str, one: Curve, other_name: str, other: Curve) -> str:
     mine, theirs = latency_at(one, low), latency_at(other, low)
     first = name if theirs is None or (mine is not None and mine < theirs) else other_name
     return f"{first} answers faster at every load."
-
-
-def _gpus(gpus: int) -> str:
-    return f"{gpus} GPU" + ("s" if gpus > 1 else "")

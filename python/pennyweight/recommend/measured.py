@@ -57,6 +57,19 @@ class Measurements:
         return next((s for file, r in self.benchmarks.items() if (s := _shape(file, r)) is not None), None)
 
     @property
+    def source(self) -> str | None:
+        """The folder of the unquantized model that was measured; None: it was none, or is not known."""
+        targets = [
+            t for result in self.benchmarks.values() for t in result["targets"] if t["kind"] == "folder"
+        ]
+        return next((t.get("source") for t in targets if t["baseline"]), None)
+
+    @property
+    def is_random(self) -> bool:
+        """Whether a model with random weights was measured: there is none to quantize."""
+        return any(t["kind"] == "random" for result in self.benchmarks.values() for t in result["targets"])
+
+    @property
     def prices(self) -> Prices | None:
         """The price of its machine that a benchmark was given; None: none."""
         paid = [

@@ -39,6 +39,7 @@ class _Scored:
     """An offer at the load that the latency bound allows, with what it costs in the unit of the ranking."""
 
     offer: Offer
+    gpu: str
     speeds: Mapping[str, Speed]
     rate: float  # USD, or machine time, an hour
     late: float  # seconds over the latency bound; 0: met
@@ -51,7 +52,7 @@ class _Scored:
 
     @property
     def name(self) -> str:
-        return name(self.offer.format, self.offer.gpus)
+        return name(self.offer.format, self.offer.gpus, self.gpu)
 
     def costs(self, work: Workload) -> list[float]:
         """Of a query of each use case."""
@@ -112,7 +113,7 @@ def ranked(
         MeasurementError: Nothing meets the bounds; the text says by how much the nearest misses.
     """
     scored = [
-        _scored(offer, bounds, prices.per_hour(gpu, offer.gpus) if prices else float(offer.gpus), kept)
+        _scored(offer, gpu, bounds, prices.per_hour(gpu, offer.gpus) if prices else float(offer.gpus), kept)
         for offer in found.offers
     ]
     if not any(one.meets for one in scored):
@@ -126,7 +127,7 @@ def ranked(
     ]
 
 
-def _scored(offer: Offer, bounds: Bounds, rate: float, kept: Mapping[str, Recovery]) -> _Scored:
+def _scored(offer: Offer, gpu: str, bounds: Bounds, rate: float, kept: Mapping[str, Recovery]) -> _Scored:
     speeds, late = dict(offer.speeds), 0.0
     if bounds.latency is not None:
         for name, speed in offer.speeds.items():
@@ -140,7 +141,7 @@ def _scored(offer: Offer, bounds: Bounds, rate: float, kept: Mapping[str, Recove
     short = 0.0
     if bounds.recovery is not None:
         short = float("inf") if recovery is None else max(0.0, bounds.recovery - recovery.percent)
-    return _Scored(offer, speeds, rate, late, short, recovery)
+    return _Scored(offer, gpu, speeds, rate, late, short, recovery)
 
 
 def _ordered(ranks: Sequence[_Ranked]) -> list[_Ranked]:

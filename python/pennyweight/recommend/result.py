@@ -12,6 +12,8 @@ from pennyweight.grid import aligned, html_table
 
 #: Of the keys of the JSON.
 SCHEMA = 1
+#: What a machine without GPUs is called.
+CPU = "cpu"
 HEAD = ("", "format", "GPUs", "USD per 1k", "against BF16", "latency", "queries/s", "recovery", "")
 
 
@@ -45,10 +47,6 @@ class Choice:
     source: str
     meets: bool
     reason: str
-
-    @property
-    def name(self) -> str:
-        return name(self.format, self.gpus)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, ready for JSON; of many queries at once a throughput, of one no throughput."""
@@ -144,9 +142,9 @@ class Advice:
         )
 
 
-def name(format_: str, gpus: int) -> str:
-    """Return what a choice is called: "W4A16-INT on 2 GPUs"."""
-    return f"{format_} on {gpus} GPU" + ("s" if gpus > 1 else "")
+def name(format_: str, gpus: int, gpu: str) -> str:
+    """Return what a choice is called: "W4A16-INT on 2 GPUs"; on a machine without GPUs the format alone."""
+    return format_ if gpu == CPU else f"{format_} on {gpus} GPU" + ("s" if gpus > 1 else "")
 
 
 def _number(value: float | None, unit: str = "") -> str:
