@@ -15,7 +15,7 @@
 //             panel (64 outputs)   K →
 //             ┌────────┬────────┬────────┐
 //             │block 0 │block 1 │  ...   │   for each block: for each row tile: tile += rows . block
-//             └────────┴────────┴────────┘   meanwhile the next block is prefetched, spread over the tiles
+//             └────────┴────────┴────────┘   meanwhile the next block is prefetched, spread evenly over the tiles
 //
 //           Block sizes are the tiles' own, by the cache that their passes need. One tile alone that takes all 64
 //           outputs in one pass (M <= 6, AVX2: M = 1) has no blocks: the panel streams through, prefetched 4 KB ahead.
@@ -38,8 +38,8 @@ struct TileArgs {
   int64_t steps;
   int32_t* acc;          // [row][64]
   const int32_t* start;  // first block: start value per row; later null: acc holds what came before
-  const char* prefetch;  // `lines` cache lines of it per step, from here on
-  int lines;             // 0, 1, 2 or 4
+  const char* prefetch;  // from here on, `advance` bytes per step are fetched
+  int advance;           // at most kStepBytes
 };
 
 struct PackedInt8 {
@@ -76,19 +76,17 @@ void multiply_panel(const PackedInt8& packed, const RowTiles& tiles, int64_t beg
   const int64_t block = stream ? steps : Kernel::block_bytes() / kStepBytes;
   const int64_t row0 = tiles.first(begin), rows = tiles.first(end - 1) + tiles.rows(end - 1) - row0;
   int32_t* acc = static_cast<int32_t*>(scratch(Slot::tile, rows * kPanel * 4));
+  const int advance = static_cast<int>((kStepBytes + count - 1) / count);
   for (int64_t step = 0; step < steps; step += block) {
     const int64_t n = step + block < steps ? block : steps - step;
     const uint8_t* weight = panel + step * kStepBytes;
     const char* next = reinterpret_cast<const char*>(weight) + (stream ? kStreamAhead : n * kStepBytes);
-    const int lines = count >= 4 ? 1 : count >= 2 ? 2 : 4;
     for (int64_t t = begin; t < end; ++t) {
       const int64_t row = tiles.first(t);
       const int height = tiles.rows(t);
-      const bool ahead = (t - begin) * lines < 4;
       int32_t* c = acc + (row - row0) * kPanel;
-      Kernel::tile(height,
-                   {Kernel::packed(packed.rows, tiles, t, steps, step), weight, n, c,
-                    step == 0 ? packed.start + row : nullptr, next + (t - begin) * lines * n * 64, ahead ? lines : 0});
+      Kernel::tile(height, {Kernel::packed(packed.rows, tiles, t, steps, step), weight, n, c,
+                            step == 0 ? packed.start + row : nullptr, next + (t - begin) * advance * n, advance});
       if (step + n == steps) store_tile(out, c, packed.scale + row, m0 + row, height, n0, scale, bias);
     }
   }

@@ -23,9 +23,9 @@ namespace {
 
 constexpr int kStepDwords = 2;  // per row
 
-// rows x (8 * width) outputs from output n0 on.
-template <int rows, int width, bool ahead>
-void pass(const TileArgs& args, int n0, const char* prefetch) {
+// rows x (8 * width) outputs from output n0 on; of what lies at `prefetch`, `advance` bytes per step are fetched.
+template <int rows, int width>
+void pass(const TileArgs& args, int n0, const char* prefetch, int advance) {
   __m256i acc[rows][width];
 #pragma GCC unroll 4
   for (int r = 0; r < rows; ++r)
@@ -45,12 +45,8 @@ void pass(const TileArgs& args, int n0, const char* prefetch) {
       even[j] = _mm256_and_si256(v, low);
       odd[j] = _mm256_srli_epi16(v, 8);
     };
-    if constexpr (ahead) {
-      constexpr int lines = width / 2;
-#pragma GCC unroll 4
-      for (int i = 0; i < lines; ++i) _mm_prefetch(prefetch + 64 * i, _MM_HINT_T0);
-      prefetch += 64 * lines;
-    }
+    for (int i = 0; i < advance; i += 64) _mm_prefetch(prefetch + i, _MM_HINT_T0);
+    prefetch += advance;
     if constexpr (rows > 1) {
 #pragma GCC unroll 8
       for (int j = 0; j < width; ++j) load_weight(j);
@@ -73,16 +69,12 @@ void pass(const TileArgs& args, int n0, const char* prefetch) {
       _mm256_store_si256(reinterpret_cast<__m256i*>(args.acc + r * kPanel + n0 + 8 * j), acc[r][j]);
 }
 
-// A tile asks for args.lines lines per step; a pass fetches width / 2, so the first passes do it.
 template <int rows, int width>
 void tile_of(const TileArgs& args) {
-  constexpr int per_pass = width / 2, passes = 8 / width;
-  for (int i = 0; i < passes; ++i) {
-    if (i * per_pass < args.lines)
-      pass<rows, width, true>(args, i * 8 * width, args.prefetch + i * per_pass * args.steps * 64);
-    else
-      pass<rows, width, false>(args, i * 8 * width, nullptr);
-  }
+  constexpr int passes = 8 / width;
+  const int share = (args.advance + passes - 1) / passes;
+  for (int i = 0; i < passes; ++i)
+    pass<rows, width>(args, i * 8 * width, args.prefetch + i * share * args.steps, share);
 }
 
 struct Kernel {
