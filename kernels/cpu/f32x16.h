@@ -67,6 +67,11 @@ inline __m128i low_bytes(I32x16 a) { return _mm512_cvtepi32_epi8(a.v); }
 inline __m256i low_words(I32x16 a) { return _mm512_cvtepi32_epi16(a.v); }
 inline __m256i half_words(F32x16 a) { return _mm512_cvtps_ph(a.v, kNearest); }
 inline F32x16 from_half_words(__m256i a) { return {_mm512_cvtph_ps(a)}; }
+// One cache line, past the caches.
+inline void stream_line(void* p, const __m128i (&v)[4]) {
+  const __m512i low = _mm512_castsi256_si512(_mm256_set_m128i(v[1], v[0]));
+  _mm512_stream_si512(static_cast<__m512i*>(p), _mm512_inserti64x4(low, _mm256_set_m128i(v[3], v[2]), 1));
+}
 inline __m256i low_half(I32x16 a) { return _mm512_castsi512_si256(a.v); }
 inline __m256i high_half(I32x16 a) { return _mm512_extracti64x4_epi64(a.v, 1); }
 inline __m256 low_half(F32x16 a) { return _mm512_castps512_ps256(a.v); }
@@ -147,6 +152,10 @@ inline __m256i half_words(F32x16 a) {
 }
 inline F32x16 from_half_words(__m256i a) {
   return {_mm256_cvtph_ps(_mm256_castsi256_si128(a)), _mm256_cvtph_ps(_mm256_extracti128_si256(a, 1))};
+}
+inline void stream_line(void* p, const __m128i (&v)[4]) {
+  _mm256_stream_si256(static_cast<__m256i*>(p), _mm256_set_m128i(v[1], v[0]));
+  _mm256_stream_si256(static_cast<__m256i*>(p) + 1, _mm256_set_m128i(v[3], v[2]));
 }
 inline __m256i low_half(I32x16 a) { return a.lo; }
 inline __m256i high_half(I32x16 a) { return a.hi; }

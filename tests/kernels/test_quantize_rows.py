@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from rows import DTYPES, Array, assert_same_bits, encode, implementations, run, strided
 
+from pennyweight import _C
+
 FORMATS = ["int8", "fp8"]
 SIZES = [(1, 1), (3, 15), (2, 16), (5, 17), (1, 63), (4, 160), (7, 333), (2, 4096)]
 
@@ -80,6 +82,27 @@ def test_quantize_per_token_marks_bad_rows_by_nan_scales(implementation: str, ki
     run(f"quantize_per_token_{kind}", implementation, args | out)
     assert np.isnan(out["scale"][:6]).tolist() == [False, False, False, True, True, False]
     assert out["scale"][1] == 0.0 and not out["codes"][1].any()
+
+
+@pytest.mark.parametrize("offset", [0, 16], ids=["streamed", "unaligned"])
+@pytest.mark.parametrize("implementation, kind", cases("quantize_per_token"))
+def test_quantize_per_token_of_more_codes_than_a_cache_holds(
+    implementation: str, kind: str, offset: int
+) -> None:
+    k, block = 8192, 33
+    m = _C.features()["l3_bytes"] // 2 // k + 2
+    few = encode(awkward_rows(np.random.default_rng(6), block, k), "bf16")
+    x = np.resize(few, (m, k))
+    args = {"smooth": None, "k": k, "x_stride": k, "x_dtype": "bf16"}
+    expected, out = code_outputs(block, k), code_outputs(m, 1)
+    run(f"quantize_per_token_{kind}", "reference", args | expected | {"x": few, "m": block})
+    room = np.full(m * k + 128, 0x55, np.uint8)  # codes on a line of their own, or not; a marker around them
+    first = -room.ctypes.data % 64 + offset
+    out["codes"] = room[first : first + m * k]
+    run(f"quantize_per_token_{kind}", implementation, args | out | {"x": x, "m": m})
+    assert_same_bits(out["scale"][:m], np.resize(expected["scale"][:block], m), "scale")
+    assert np.array_equal(out["codes"].reshape(m, k), np.resize(expected["codes"][:block], (m, k)))
+    assert (room[:first] == 0x55).all() and (room[first + m * k :] == 0x55).all()
 
 
 @pytest.mark.parametrize("residual", [False, True], ids=["alone", "residual"])
