@@ -11,8 +11,14 @@ const CudaImplementation gemm_w8a8_int8[] = {
      erased_bytes<GemmW8A8Int8, workspace_gemm_w8a8_int8_sm80>},
 };
 
+const CudaImplementation linear_w4a16[] = {
+    {"sm80", erased_why_not<LinearW4A16, why_not_linear_w4a16_sm80>, erased<LinearW4A16, linear_w4a16_sm80>,
+     erased_bytes<LinearW4A16, workspace_linear_w4a16_sm80>},
+};
+
 const CudaOp table[] = {
     {OpId::gemm_w8a8_int8, "gemm_w8a8_int8", gemm_w8a8_int8, 1},
+    {OpId::linear_w4a16, "linear_w4a16", linear_w4a16, 1},
 };
 
 }  // namespace

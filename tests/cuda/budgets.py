@@ -31,5 +31,13 @@ BUDGETS = [
     Budget("Int8Tile<16,", 88, _INT8, lacks=("HMMA",)),
     Budget("Int8Tile<64,", 160, _INT8, lacks=("HMMA",)),
     Budget("Int8Tile<128,", 232, _INT8, lacks=("HMMA",)),
-    Budget("gemm_w8a8_int8_sum", 64, ("LDG.E.128", "STG.E.128")),
+    *[
+        Budget(
+            f"Half){half}, {tokens}, ", registers, (mma, "LDGSTS.E.BYPASS.128", "LDS.128"), lacks=("IMMA",)
+        )
+        for half, mma in enumerate(("HMMA.16816.F32", "HMMA.16816.F32.BF16"))
+        for tokens, registers in {8: 104, 16: 128, 32: 168, 64: 176, 128: 240}.items()
+    ],
+    Budget("linear_w4a16_sum", 64, ("LDG.E.NA.128", "STG.E.128")),
+    Budget("gemm_w8a8_int8_sum", 64, ("LDG.E.NA.128", "STG.E.128")),
 ]
