@@ -70,6 +70,15 @@ def test_fastest_measured_is_advised_in_both_modes(tmp_path: Path) -> None:
     assert many.prices == "given by the user"
 
 
+def test_lengths_of_ones_own_are_found(tmp_path: Path) -> None:
+    rows = [
+        row(form, "sync", latency, use_case="300-20", prefill_tokens=300, decode_tokens=20)
+        for form, latency in (("BF16", 2.0), ("W8A8-FP", 1.0))
+    ]
+    advice = pw.recommend(measurements=[bench(tmp_path / "b.json", rows=rows)], prefill=300, decode=20)
+    assert advice.headline == "Take W8A8-FP." and not any("tokens in" in note for note in advice.notes)
+
+
 def test_random_model_has_no_command(tmp_path: Path) -> None:
     file = bench(tmp_path / "b.json", targets=[target("BF16", kind="random", source="random:llama-3.2-1b")])
     advice = pw.recommend(measurements=[file], use_case="rag")

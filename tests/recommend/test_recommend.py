@@ -174,7 +174,7 @@ def test_erratum_cells_are_told() -> None:
 
 def test_lengths_of_ones_own() -> None:
     advice = pw.recommend("llama-3.1-8b", "h100", prefill=2000, decode=300)
-    assert advice.workload == "2000/300 (2000 tokens in, 300 out)" and advice.source == "roofline model"
+    assert advice.workload == "2000-300 (2000 tokens in, 300 out)" and advice.source == "roofline model"
 
 
 @pytest.mark.parametrize(
