@@ -86,6 +86,43 @@ def measured(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def models(rows: Rows) -> str:
+    """Draw one machine's whole models: ours against the bfloat16 of torch and of the fastest, and a peer's own bits.
+
+    Args:
+        rows: Of bench_model.py: each run has one of our formats and the sides timed beside it.
+    """
+    first = rows[0]
+    commits = ", ".join(dict.fromkeys(str(r["commit"]) for r in rows))
+    lines = [
+        f"A whole {first['model']} ({first['layers']} layers, head in {first['head']}), tokens per second with "
+        f"{first['threads']} threads: a prompt of {first['prefill_tokens']}, then one token at a time. Torch "
+        f"{first['torch']}, {first['date']}, commit {commits}.",
+        "",
+        "| format | prefill | against torch bfloat16 | decode | against torch bfloat16 | the fastest bfloat16 | "
+        "llama.cpp at the same bits |",
+        "|---" * 7 + "|",
+    ]
+    for mine in (r for r in rows if r["side"] == "pennyweight"):
+        run = [r for r in rows if r["beside"] == mine["format"] and r is not mine]
+        plain = [r for r in run if r["format"] == "bf16"]
+        torch = next(r for r in plain if r["side"] == "torch")
+        fastest = max(r["decode_tok_s"] for r in plain)
+        cells = [f"{mine['prefill_tok_s']:.0f}", f"{mine['prefill_tok_s'] / torch['prefill_tok_s']:.2f} x"]
+        cells += [f"{mine['decode_tok_s']:.1f}", f"{mine['decode_tok_s'] / torch['decode_tok_s']:.2f} x"]
+        cells += [f"{mine['decode_tok_s'] / fastest:.2f} x"]
+        same = [
+            f"{r['format']} {mine['decode_tok_s'] / r['decode_tok_s']:.2f} x" for r in run if r not in plain
+        ]
+        lines.append(f"| {mine['format']} | " + " | ".join([*cells, ", ".join(same) or "-"]) + " |")
+    return "\n".join(lines)
+
+
+def tables(result: dict[str, Any]) -> str:
+    """Draw all that was measured on one machine."""
+    return "\n\n".join([measured(result), *([models(result["models"])] if result.get("models") else [])])
+
+
 def fill(text: str, part: str, content: str) -> str:
     """Put content between a part's two comments."""
     begin, end = f"<!-- {part}: written by benchmarks/readme_table.py -->", f"<!-- /{part} -->"
@@ -106,7 +143,7 @@ def main() -> None:
 
     results = [json.loads(path.read_text()) for path in sorted((HERE / "results").glob("*.json"))]
     before = README.read_text()
-    after = fill(before, "speed", "\n\n".join(map(measured, results)))
+    after = fill(before, "speed", "\n\n".join(map(tables, results)))
     after = fill(after, "support", grid(_C.ops()))
     if "--check" in sys.argv:
         sys.exit("README.md is out of date: run python benchmarks/readme_table.py" if after != before else 0)

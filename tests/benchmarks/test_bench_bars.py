@@ -120,10 +120,36 @@ def test_table_has_both_ratios_and_the_slowest_shape() -> None:
     assert "Some CPU" in text and "commit c." in text
 
 
+def test_table_of_whole_models_holds_each_format_against_those_of_its_own_run() -> None:
+    def side(name: str, form: str, beside: str, prefill: float, decode: float) -> dict[str, Any]:
+        speeds = {"prefill_tok_s": prefill, "decode_tok_s": decode, "prefill_tokens": 512}
+        about = {
+            "model": "m",
+            "layers": 16,
+            "head": "bf16",
+            "threads": 2,
+            "torch": "2",
+            "date": "d",
+            "commit": "c",
+        }
+        return {"side": name, "format": form, "beside": beside, **speeds, **about}
+
+    rows = []
+    for form, slower in (("W8A8-INT", 1), ("W4A16-INT", 2)):
+        rows += [
+            side("torch", "bf16", form, 100 / slower, 10 / slower),
+            side("llama.cpp", "bf16", form, 90, 12 / slower),
+        ]
+        rows += [side("pennyweight", form, form, 200, 24), side("llama.cpp", "q8_0", form, 120, 16)]
+    text = readme_table.models(rows)
+    assert "| W8A8-INT | 200 | 2.00 x | 24.0 | 2.40 x | 2.00 x | q8_0 1.50 x |" in text
+    assert "| W4A16-INT | 200 | 4.00 x | 24.0 | 4.80 x | 4.00 x | q8_0 1.50 x |" in text
+
+
 @pytest.mark.parametrize("path", sorted(readme_table.HERE.glob("results/*.json")), ids=lambda path: path.stem)
 def test_saved_results_can_be_shown_and_judged(path: Path) -> None:
     result = json.loads(path.read_text())
-    assert readme_table.measured(result) in readme_table.README.read_text(), (
+    assert readme_table.tables(result) in readme_table.README.read_text(), (
         "run python benchmarks/readme_table.py"
     )
     bars.verdicts(result["rows"], result["limits"])
