@@ -146,6 +146,31 @@ PW_CASE(twins_load_matrix) {
   golden("load_matrix", out);
 }
 
+// Lane l copies l % 17 bytes, and gets zeros after them.
+__global__ void copy_bytes_kernel(const uint4* in, uint32_t* out) {
+  __shared__ uint4 rows[32];
+  const int lane = threadIdx.x;
+  ptx::copy_async_bytes(&rows[lane], &in[lane], lane % 17);
+  ptx::commit_copies();
+  ptx::wait_copies<0>();
+  __syncthreads();
+  const uint4 row = rows[lane ^ 9];
+  out[lane * 4] = row.x;
+  out[lane * 4 + 1] = row.y;
+  out[lane * 4 + 2] = row.z;
+  out[lane * 4 + 3] = row.w;
+}
+
+PW_CASE(twins_copy_bytes) {
+  Words in(128), out(128);
+  fill(in, 7);
+  finish(cuda::launch(copy_bytes_kernel, 1, 32, 0, nullptr, reinterpret_cast<const uint4*>(in.data), out.data));
+  std::vector<uint32_t> expected(128, 0);
+  for (int lane = 0; lane < 32; ++lane) std::memcpy(&expected[lane * 4], &in[(lane ^ 9) * 4], (lane ^ 9) % 17);
+  check_same(out.data, expected.data(), 128, 4, "copy_async_bytes");
+  golden("copy_bytes", out);
+}
+
 // ---- words and conversions, one lane per input
 constexpr int kInputs = 4096;
 
