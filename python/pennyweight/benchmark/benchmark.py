@@ -83,7 +83,7 @@ class Benchmark:
         value = _time(row["latency_s"]) if row["mode"] == "sync" else f"{row['throughput_qps']:.4g}"
         spread = "" if row["spread"] is None else f"{row['spread']:.1%}"
         lengths = f"{row['prefill_tokens']}/{row['decode_tokens']}"
-        queries = "" if row["queries_per_dollar"] is None else f"{row['queries_per_dollar']:.4g}"
+        queries = "" if row["queries_per_dollar"] is None else whole(row["queries_per_dollar"])
         return [
             row["use_case"], row["format"] + (" (partial)" if row["partial"] else ""), lengths, value, spread,
             "" if gain is None else f"{gain:.2f} x", _time(row["ttft_s"]), _time(row["inter_token_s"]),
@@ -129,6 +129,11 @@ def _head(mode: str) -> list[str]:
     value = "latency" if mode == "sync" else "queries/s"
     return ["use case", "format", "tokens", value, "±", "gain", "to first token", "between tokens", "tokens/s",
             "queries/USD"]  # fmt: skip
+
+
+def whole(value: float) -> str:
+    """Return a number of queries without a power of ten."""
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
 
 
 def _load(point: Json) -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`pennyweight report`: runs of evaluate, quantize and sensitivity as one self-contained page.
+"""`pennyweight report`: runs of evaluate, quantize, benchmark and sensitivity as one self-contained page.
 
 The page needs no network and no script: style, plots and text are inside it. What the runs do not hold is said to be
 missing, with the command that makes it.
@@ -70,8 +70,8 @@ def report(runs: Any | Sequence[Any], *, title: str = "What quantization cost") 
     """Make a page of runs.
 
     Args:
-        runs: One or several: JSON files of evaluate and quantize, folders of such, or what `pw.evaluate`, `pw.quantize`
-            and `pw.sensitivity` returned (or its ``to_dict()``, also as a file).
+        runs: One or several: JSON files of evaluate, quantize and benchmark, folders of such, or what `pw.evaluate`,
+            `pw.quantize`, `pw.benchmark` and `pw.sensitivity` returned (or its ``to_dict()``, also as a file).
         title: Of the page.
     Raises:
         EvaluationError: A run that is missing, truncated, of another version or changed by hand; no matplotlib.

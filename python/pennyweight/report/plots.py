@@ -12,7 +12,7 @@ import importlib.util
 import io
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ParamSpec
 
 from pennyweight.errors import EvaluationError
@@ -22,6 +22,8 @@ WIDTH = 3.9  # inches; at 72 to the inch and 4/3 CSS pixels to the point, 374 pi
 ROW, MARGIN = 0.24, 0.75
 #: Rows up to which a heat map's cells show their numbers.
 LABELLED = 16
+#: Of lines, in turn.
+MARKERS, DASHES = "osD^vx", ("-", "--", "-.", ":")
 STYLE: Any = {
     "svg.fonttype": "none", "svg.hashsalt": "pennyweight", "font.family": "sans-serif", "font.size": 9,
     "text.color": INK, "axes.edgecolor": INK, "axes.labelcolor": INK, "xtick.color": INK, "ytick.color": INK,
@@ -116,6 +118,30 @@ def intervals(
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.set_xlabel(label)
     axes.xaxis.set_major_locator(_few())
+    return _svg(figure)
+
+
+@_styled
+def curves(series: Mapping[str, Sequence[tuple[float, float]]], x: str, y: str, plain: str | None) -> str:
+    """Draw a line through each series' points, told apart by marker and dash.
+
+    Args:
+        series: Points by name, in the order in which they are joined.
+        x, y: What the axes show.
+        plain: The series that others are held against: in the text's colour.
+    """
+    figure = _figure(2.7)
+    axes = figure.subplots()
+    for i, (name, points) in enumerate(series.items()):
+        color = INK if name == plain else ACCENT
+        axes.plot(*zip(*points, strict=True), DASHES[i % len(DASHES)], marker=MARKERS[i % len(MARKERS)], color=color,
+                  markersize=4.5, linewidth=1.3, label=name)  # fmt: skip
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.set_xlim(left=0)
+    axes.set_ylim(bottom=0)
+    axes.xaxis.set_major_locator(_few())
+    figure.legend(loc="outside upper left", ncols=2, frameon=False, fontsize=8)
     return _svg(figure)
 
 

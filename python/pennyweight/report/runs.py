@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a report is made of: results of `evaluate`, `quantize` and `sensitivity`, as files or from the call itself.
+"""What a report is made of: results of `evaluate`, `quantize`, `sensitivity` and `benchmark`, as files or from calls.
 
 A file is recognised by what it holds, not by its name, and believed only when it is whole: each key there, of its type,
 numbers finite.
@@ -39,7 +39,10 @@ PART_KEYS: dict[str, Any] = {
     "name": str, "layers": int, "kl": NUMBER, "perplexity": NUMBER, "kl_without": NUMBER,
     "perplexity_without": NUMBER,
 }  # fmt: skip
-KNOWN = "a report takes what evaluate --out and quantize --json wrote, and what pw.sensitivity(...).to_dict() gives"
+KNOWN = (
+    "a report takes what evaluate --out, quantize --json and benchmark --json wrote, and what "
+    "pw.sensitivity(...).to_dict() gives"
+)
 
 
 @dataclass(frozen=True)
@@ -72,12 +75,14 @@ class Runs:
         evaluations: Results as `pennyweight evaluate` writes them, one per model; baselines among them.
         quantizations: By label.
         sensitivities: As `Sensitivity.to_dict`.
+        benchmarks: As `pennyweight benchmark` writes them.
         files: In the order given.
     """
 
     evaluations: list[Json] = field(default_factory=list)
     quantizations: list[Quantization] = field(default_factory=list)
     sensitivities: list[Json] = field(default_factory=list)
+    benchmarks: list[Json] = field(default_factory=list)
     files: list[File] = field(default_factory=list)
 
 
@@ -85,10 +90,11 @@ def collect(sources: Iterable[Any]) -> Runs:
     """Read and check runs.
 
     Args:
-        sources: Files, folders of files (*.json), what `pw.evaluate`, `pw.quantize` and `pw.sensitivity` returned, or
-            their ``to_dict()``.
+        sources: Files, folders of files (*.json), what `pw.evaluate`, `pw.quantize`, `pw.sensitivity` and
+            `pw.benchmark` returned, or their ``to_dict()``.
     Raises:
-        EvaluationError: Something is missing, truncated, of another version, changed by hand, or none of these.
+        EvaluationError, MeasurementError: Something is missing, truncated, of another version, changed by
+            hand, or none of these.
     """
     runs = Runs()
     for source in sources:
@@ -104,7 +110,7 @@ def collect(sources: Iterable[Any]) -> Runs:
             runs.files.append(File(f"in memory: {type(source).__name__}", kind, None))
     if not runs.files:
         raise EvaluationError(
-            "report: nothing to report on; give the JSON files of evaluate, quantize or sensitivity"
+            "report: nothing to report on; give the JSON files of evaluate, quantize, benchmark or sensitivity"
         )
     runs.evaluations.sort(key=lambda result: result["baseline"] is not None)  # baselines first
     return runs
@@ -136,8 +142,12 @@ def _parse(path: Path, data: bytes) -> Json:
 
 def _add(runs: Runs, name: str, content: Json) -> str:
     """Recognise a run by its keys, check it, keep it, and return what it is."""
+    from pennyweight.benchmark import results as benchmarks
     from pennyweight.evaluate import results
 
+    if content.get("kind") == benchmarks.KIND:
+        runs.benchmarks.append(benchmarks.check(name, content))
+        return "benchmark"
     if "suites" in content:
         runs.evaluations.append(results.check(name, content))
         return "evaluate"

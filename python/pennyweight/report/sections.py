@@ -20,12 +20,14 @@ from pennyweight.report.markup import (
     table,
 )
 from pennyweight.report.runs import Json, Runs
+from pennyweight.report.speed import speed
 
 
 def body(runs: Runs) -> str:
     """Return all sections."""
     sections = [
         ("Formats", _formats(runs)),
+        ("Speed and cost", speed(runs)),
         ("Recovery by task", _tasks(runs)),
         ("Did answers change?", _pairs(runs)),
         ("Beside the study", _study(runs)),
