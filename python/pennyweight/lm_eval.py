@@ -24,7 +24,7 @@ def main() -> int:
         return 2
     from lm_eval.__main__ import cli_evaluate
 
-    import pennyweight.evaluate.harness  # noqa: F401  it registers the model
+    import pennyweight.evaluate.language_models  # noqa: F401  it registers the model
 
     try:
         cli_evaluate()

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import torch
+
 
 class FakeServer(ThreadingHTTPServer):
     """One model; `fault` names what goes wrong from request number `after` on."""
@@ -92,6 +94,8 @@ class Handler(BaseHTTPRequestHandler):
                 choice["logprobs"]["token_logprobs"] = choice["logprobs"]["token_logprobs"][:4]
             elif fault == "nan":
                 choice["logprobs"]["token_logprobs"][3] = float("nan")
+            elif fault == "no-best":
+                choice["logprobs"]["top_logprobs"] = None
             elif fault == "no-logprobs":
                 choice["logprobs"] = None
             elif fault == "no-choices":
@@ -118,13 +122,19 @@ class Handler(BaseHTTPRequestHandler):
             return {"pieces": [piece] * count + [{**piece, "choices": [], "usage": usage}]}
         if body.get("echo"):
             (found,) = self.server.target.log_likelihoods([prompt])
-            logprobs = {"token_logprobs": [None, *found.tolist(), -1.5], "tokens": [], "text_offset": []}
+            (logits,) = self.server.target.logits(torch.tensor([prompt]))
+            best = logits[:-1].log_softmax(-1).max(-1)
+            top = [
+                {str(i): value} for i, value in zip(best.indices.tolist(), best.values.tolist(), strict=True)
+            ]
+            logprobs = {"token_logprobs": [None, *found.tolist(), -1.5], "top_logprobs": [None, *top, {"x": -1.5}],
+                        "tokens": [], "text_offset": []}  # fmt: skip
             choice = {"index": 0, "text": "", "finish_reason": "length", "logprobs": logprobs}
             usage = {"prompt_tokens": len(prompt), "completion_tokens": 1, "total_tokens": len(prompt) + 1}
             return {**base, "object": "text_completion", "choices": [choice], "usage": usage}
         ((made,),) = self.server.target.generate(
             [prompt], max_new_tokens=body["max_tokens"], temperature=body["temperature"], seed=body["seed"],
-            stop=body.get("stop", ()),
+            stop=body.get("stop") or (),
         )  # fmt: skip
         usage = {"prompt_tokens": 1, "completion_tokens": made.tokens, "total_tokens": 1 + made.tokens}
         if "messages" in body:

@@ -126,8 +126,8 @@ def make_v2(root: Path, count: int = 2) -> None:
     names = ["Ann", "Bob", "Cem", "Dia", "Eva"]
     for split, number in (("murder_mysteries", 2), ("object_placements", 5), ("team_allocation", 3)):
         rows = [
-            {"narrative": TEXT, "question": "Who was it?", "choices": str(names[:number]), "answer_index": i,
-             "answer_choice": names[i]}
+            {"narrative": TEXT, "question": "Who was it?", "choices": str(names[:number]), "answer_index": i % number,
+             "answer_choice": names[i % number]}
             for i in range(count)
         ]  # fmt: skip
         jsonl(root / "musr" / f"{split}.jsonl", rows)

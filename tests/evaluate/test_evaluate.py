@@ -167,6 +167,19 @@ def test_evaluate_goes_on_after_an_interruption(
     assert not (tmp_path / "out" / ".resume").exists()
 
 
+def test_store_goes_on_after_a_half_written_line(tmp_path: Path) -> None:
+    path = tmp_path / "store.jsonl"
+    first = results.Store(path)
+    first.put("a", {"x": 1})
+    first.put("b", {"x": 2})
+    path.write_bytes(path.read_bytes()[:-5])  # as a power cut leaves it
+    second = results.Store(path)
+    assert (second.get("a"), second.get("b")) == ({"x": 1}, None)
+    second.put("c", {"x": 3})
+    third = results.Store(path)
+    assert third.items() == [{"x": 1}, {"x": 3}]
+
+
 def damaged(path: Path, how: str) -> None:
     text = path.read_text()
     result = json.loads(text)
@@ -279,6 +292,39 @@ def test_models_of_one_name_are_told_apart(model: Any, tmp_path: Path) -> None:
     assert [result["model"]["name"] for result in found.models] == ["model", "model-2"]
     assert {path.name for path in tmp_path.iterdir()} == {"model.json", "model-2.json"}
     assert "model-2" in found._repr_html_()
+
+
+def test_quantizing_and_fusing_change_no_number_of_parameters(
+    model: Any, quantized: Any, folders: Path
+) -> None:
+    whole = sum(p.numel() for p in model.parameters())
+    fused = pw.load(folders / "int4", fuse=True)
+    for one in (model, quantized, fused, folders / "int4"):
+        assert pw.evaluate.open_target(one).describe()["parameters"] == whole
+
+
+def test_command_compares_with_the_study_s_nearest_model(
+    pennyweight: Callable, folders: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "prompts.jsonl").write_text('{"prompt": "w1 w2"}')
+    done = pennyweight("evaluate", folders / "int4", "--baseline", folders / "bf16", "--suite", "similarity",
+                       "--prompts", tmp_path / "prompts.jsonl", "--max-new-tokens", 2,
+                       "--compare-with-study")  # fmt: skip
+    assert (done.code, done.err) == (0, "")
+    assert "similarity beside the study's Llama-3.1-8B-Instruct, W4A16-INT" in done.out
+    assert "M parameters, the study's nearest by size is Llama-3.1-8B-Instruct" in done.out
+
+
+@pytest.mark.usefixtures("suite_fifty")
+def test_command_shows_the_suites_of_this_run(
+    pennyweight: Callable, model: Any, quantized: Any, folders: Path, tmp_path: Path
+) -> None:
+    data = questions(model, quantized, tmp_path / "questions.jsonl", lost=2, gained=1)
+    assert quick(pennyweight, folders, tmp_path / "out").code == 0
+    done = pennyweight("evaluate", folders / "int4", "--baseline", folders / "bf16", "--suite", "fifty",
+                       "--data", data, "--out", tmp_path / "out")  # fmt: skip
+    assert done.code == 0 and done.out.startswith("fifty\n") and "perplexity" not in done.out
+    assert set(pw.evaluate.read(tmp_path / "out" / "int4.json")["suites"]) == {"quick", "fifty"}
 
 
 def test_unknown_option_and_missing_extra_are_named(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:

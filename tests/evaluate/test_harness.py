@@ -23,7 +23,8 @@ import pennyweight
 from pennyweight.checkpoint.tokenizer import load_tokenizer
 from pennyweight.errors import EvaluationError
 from pennyweight.evaluate import openllm_v1, openllm_v2, ruler
-from pennyweight.evaluate.harness import PennyweightLM, choose
+from pennyweight.evaluate.harness import choose
+from pennyweight.evaluate.language_models import PennyweightLM
 from pennyweight.evaluate.results import Store
 from pennyweight.evaluate.suites import SUITES, Job, Options, SuiteResult
 from pennyweight.evaluate.targets import open_target
@@ -121,6 +122,30 @@ def test_ruler_runs_all_tasks(run: Callable[..., SuiteResult]) -> None:
     found = run(ruler, context_lengths=(2048,))
     assert set(found.tasks) == {"2048"} and len(found.items) == 13
     assert found.metrics["ruler"] == found.metrics["average"] == found.tasks["2048"]
+
+
+@pytest.mark.parametrize("name", ruler.NEEDLES)
+def test_needles_are_lm_eval_s(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lm_eval.tasks.ruler import niah_utils as theirs
+
+    calls: list[dict[str, Any]] = []
+    monkeypatch.setattr(
+        theirs, "generate_samples", lambda haystack, **kind: calls.append({"hay": haystack, **kind})
+    )
+    monkeypatch.setattr(theirs, "get_haystack", lambda type_haystack: type_haystack)
+    for function in ("get_tokenizer", "resolve_tokenizer_name"):
+        monkeypatch.setattr(theirs, function, lambda _: None)
+    monkeypatch.setattr(theirs, "download_dataset", list)
+    getattr(theirs, name)(max_seq_lengths=[4096])
+    (call,) = calls
+    assert call.pop("hay") == call["type_haystack"]
+    rest = {
+        "max_seq_length": 4096,
+        "template": theirs.TEMPLATE,
+        "num_samples": ruler.QUESTIONS,
+        "TOKENIZER": None,
+    }
+    assert call == ruler.NEEDLES[name] | rest
 
 
 def test_choices_are_lm_eval_s() -> None:

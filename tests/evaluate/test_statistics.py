@@ -112,6 +112,13 @@ def test_bootstrap_is_seeded() -> None:
     assert st.bootstrap_interval(values, seed=1) != st.bootstrap_interval(values, seed=2)
 
 
+def test_bootstrap_of_few_items_has_no_interval_of_a_recovery() -> None:
+    """Of two items of which the baseline gets one right, a quarter of the draws leave it none."""
+    found = st.bootstrap_interval([1.0, 1.0], [1.0, 0.0], statistic="recovery")
+    assert (found.value, found.low, found.high) == (200.0, None, None)
+    assert st.bootstrap_interval([1.0, 1.0], [1.0, 0.0]).low is not None
+
+
 def test_bootstrap_agrees_with_normal_theory_and_scipy() -> None:
     random = np.random.default_rng(0)
     ours, theirs = random.normal(0.3, 1, 200), random.normal(0, 1, 200)

@@ -124,9 +124,13 @@ def test_perplexity_is_that_of_transformers(scored: dict[str, Scored], name: str
 
 
 def test_w4a16_log_p_is_that_of_transformers(scored: dict[str, Scored]) -> None:
-    apart, bf16 = (distance(scored[name].vllm, scored[name].float32) for name in ("W4A16-INT", "BF16"))
-    print(f"W4A16-INT: mean |Δ log p| {apart:.5f}; BF16: {bf16:.5f}")
-    assert apart <= 0.015
+    """Held against float32, what the file stands for; in bfloat16 transformers rounds too, which is shown."""
+    for name in ("W4A16-INT", "BF16"):
+        exact, rounded = (
+            distance(scored[name].vllm, one) for one in (scored[name].float32, scored[name].transformers)
+        )
+        print(f"{name}: mean |Δ log p| {exact:.5f} to transformers in float32, {rounded:.5f} in bfloat16")
+    assert distance(scored["W4A16-INT"].vllm, scored["W4A16-INT"].float32) <= 0.015
 
 
 @pytest.mark.parametrize("name", ["W8A8-INT", "W8A8-FP"])

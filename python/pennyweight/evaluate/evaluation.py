@@ -23,10 +23,12 @@ class Evaluation:
     Attributes:
         baseline: The baseline's; None where there was none.
         models: Of each model, in order.
+        shown: Suites that the tables show, those of this run; the results hold earlier runs' too. Empty: all.
     """
 
     baseline: dict[str, Any] | None
     models: list[dict[str, Any]]
+    shown: tuple[str, ...] = ()
 
     def __getitem__(self, name: str) -> dict[str, Any]:
         """Return the suites' results of the model of that name."""
@@ -55,7 +57,7 @@ class Evaluation:
 
     def _tables(self) -> Iterator[tuple[str, list[list[str]], list[str]]]:
         """Yield each suite's title, rows (the head first) and notes."""
-        for name in dict.fromkeys(name for result in self._all() for name in result["suites"]):
+        for name in self.shown or dict.fromkeys(name for result in self._all() for name in result["suites"]):
             ran = [(r["model"]["name"], r["suites"][name]) for r in self._all() if name in r["suites"]]
             metrics = _columns(name, [suite for _, suite in ran])
             compared = self.baseline is not None

@@ -8,82 +8,37 @@ Finished tasks are in the job's store, so that a stopped run goes on with the ne
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import functools
-import io
-import logging
 import math
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import datasets as hf_datasets
 import lm_eval.tasks
 import numpy as np
 import torch
 from lm_eval.api.model import LM, CacheHook
-from lm_eval.api.registry import get_model, register_model
 from lm_eval.api.task import Task
 from lm_eval.evaluator import evaluate
-from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
 from pennyweight.errors import EvaluationError, PennyweightError
 from pennyweight.evaluate import datasets
+from pennyweight.evaluate.language_models import language_model
 from pennyweight.evaluate.needs import Need
+from pennyweight.evaluate.quiet import quiet
 from pennyweight.evaluate.suites import Job, SuiteResult, unknown
-from pennyweight.evaluate.targets import Target, open_target
-
-if TYPE_CHECKING:
-    from torch import nn
+from pennyweight.evaluate.targets import Target
 
 TASKS = Path(lm_eval.tasks.__file__).parent
 #: lm-eval's defaults with seed 0: `random` starts at 0, numpy, torch and the choice of examples at 1234.
 OTHER_SEED = 1234
-#: Requests to a server under way at once.
-CONCURRENCY = 16
 #: Characters of a question and of an answer that an item keeps.
 SHOWN = 300
-
-
-@register_model("pennyweight")
-class PennyweightLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
-    """lm-eval's own backend for models of transformers, around a model that runs on our kernels.
-
-    Args:
-        pretrained: A model's folder, quantized or not, or a model in memory.
-        tokenizer: Its tokenizer or the folder of one; None: that in the model's folder.
-        dtype: Of what is not quantized: "float32", "bfloat16", "float16"; "auto": the checkpoint's.
-        device: Where it goes; None: it stays. lm-eval's command asks for "cuda:0" where nothing is said; as in lm-eval,
-            a model stays on the CPU, with a warning, where torch finds no CUDA device.
-        softmax_dtype: Of log-probabilities; with bfloat16, lm-eval's default would leave them 3 digits.
-        options: lm-eval's `HFLM` has the rest: batch_size, max_length, add_bos_token, ...
-    """
-
-    def __init__(
-        self,
-        pretrained: str | Path | nn.Module,
-        tokenizer: Any = None,
-        dtype: str | torch.dtype | None = "auto",
-        device: str | None = None,
-        softmax_dtype: str | torch.dtype | None = "float32",
-        **options: Any,
-    ) -> None:
-        target: Any = open_target(pretrained, tokenizer=tokenizer)
-        model, tokenizer = target.model, target.tokenizer
-        if tokenizer is None:
-            raise EvaluationError(f"{target.name}: has no tokenizer beside it; give tokenizer=")
-        if dtype not in (None, "auto"):
-            model = model.to(getattr(torch, dtype) if isinstance(dtype, str) else dtype)
-        if device is not None and device.startswith("cuda") and not torch.cuda.is_available():
-            logging.getLogger("lm_eval").warning("torch finds no CUDA device; the model stays on the CPU")
-        elif device is not None:
-            model = model.to(device)
-        with _quiet():  # it warns that arguments about loading are not looked at
-            super().__init__(pretrained=model, tokenizer=tokenizer, softmax_dtype=softmax_dtype, **options)
 
 
 @dataclass(frozen=True)
@@ -175,6 +130,10 @@ def run_columns(
         notes.append(f"only a selection of tasks was run: {', '.join(job.options.tasks)}")
     if job.options.limit is not None:
         notes.append(f"only the first {job.options.limit} questions of each task were asked")
+    if job.options.max_new_tokens is not None:
+        notes.append(
+            f"generated answers end after {job.options.max_new_tokens} tokens, not where the tasks have it"
+        )
     items = [item for found in done.values() for item in found]
     return SuiteResult(metrics, tasks, items, notes, partial)
 
@@ -215,33 +174,6 @@ def check_target(target: Target, part: Part) -> None:
             f"{target.name}: task {part.name!r} asks through the chat template, and its tokenizer has none; put the "
             "chat_template.jinja of the model it was made from into its folder"
         )
-
-
-def language_model(job: Job, *, max_length: int, chat: bool) -> LM:
-    """Return what lm-eval asks: our model in this process, or its own client for the server.
-
-    Args:
-        job: Has the target.
-        max_length: Tokens of prompt and answer at most, where the model has no lower limit.
-        chat: Whether the prompts bring the begin token themselves, by the chat template.
-    """
-    target: Any = job.target
-    batch_size = job.options.batch_size or 1
-    if target.kind != "server":
-        most = getattr(target.model.config.get_text_config(), "max_position_embeddings", max_length)
-        return PennyweightLM(
-            target.model, target.tokenizer, batch_size=batch_size, max_length=min(most, max_length),
-            add_bos_token=None if chat else True,
-        )  # fmt: skip
-    client = "local-chat-completions" if target.tokenizer is None else "local-completions"
-    address = "chat/completions" if target.tokenizer is None else "completions"
-    where = {} if target.tokenizer is None else {"tokenizer": target.tokenizer.name_or_path}
-    with _quiet():
-        return get_model(client)(
-            base_url=f"{target.url.rstrip('/')}/{address}", model=target.describe()["model"],
-            tokenizer_backend=None if target.tokenizer is None else "huggingface", max_length=max_length,
-            add_bos_token=not chat, batch_size=1, num_concurrent=_concurrency(), **where,
-        )  # fmt: skip
 
 
 def load_task(
@@ -294,22 +226,12 @@ def run_task(
     name = task.task_name
     hook = _Progress(job.progress, place)
     lm.set_cache_hook(hook)
-    try:
-        with _finite(job.target), _quiet():
-            hook.expect(task, job.options.limit)
-            found = evaluate(
-                lm, {"tasks": {name: task}, "groups": {}, "group_map": {}}, limit=job.options.limit,
-                bootstrap_iters=0, apply_chat_template=chat, fewshot_as_multiturn=chat,
-            )  # fmt: skip
-    except PennyweightError:
-        raise
-    except Exception as error:
-        if job.target.kind != "server":
-            raise
-        raise EvaluationError(  # aiohttp, requests and tenacity fail each in their own way
-            f"{job.target.name}: lm-eval's requests to {job.target.describe()['source']} failed in task {name!r}: "
-            f"{type(error).__name__}: {error}"
-        ) from error
+    with _finite(job.target), quiet():
+        hook.expect(task, job.options.limit)
+        found = evaluate(
+            lm, {"tasks": {name: task}, "groups": {}, "group_map": {}}, limit=job.options.limit,
+            bootstrap_iters=0, apply_chat_template=chat, fewshot_as_multiturn=chat,
+        )  # fmt: skip
     samples = found["samples"][name]
     _check_finite(job.target, name, samples)
     return {key: value for key, value in found["results"][name].items() if isinstance(value, float)}, samples
@@ -369,7 +291,7 @@ def _run_part(job: Job, part: Part, score: Scorer, place: tuple[int, int]) -> di
         kwargs = dict(part.manager.task_index[part.name].cfg.get("generation_kwargs", {}))
         tokens = column.max_gen_toks or kwargs.get("max_gen_toks", 256)
         overrides["generation_kwargs"] = kwargs | {"max_gen_toks": options.max_new_tokens or tokens}
-    with seeded(options.seed), _quiet():
+    with seeded(options.seed), quiet():
         task = load_task(
             part,
             overrides,
@@ -430,15 +352,6 @@ def _once(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return process
 
 
-def _concurrency() -> int:
-    """lm-eval runs an event loop for more than one request at once, which cannot be in a notebook's own."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return CONCURRENCY
-    return 1
-
-
 class _Progress(CacheHook):  # type: ignore[misc]
     """lm-eval tells its cache of each answer; we only count."""
 
@@ -488,22 +401,3 @@ def _check_finite(target: Target, name: str, samples: Sequence[Mapping[str, Any]
                     f"{target.name}: the log-likelihood of an answer to question {sample['doc_id']} of {name!r} is "
                     f"{answer[0]}; the model is damaged or overflows in its dtype"
                 )
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep lm-eval's bars, prints and remarks on its own workings from the terminal; errors come through."""
-    loggers = [logging.getLogger(name) for name in ("lm_eval", "datasets")]
-    levels = [logger.level for logger in loggers]
-    bars = hf_datasets.are_progress_bars_disabled()
-    hf_datasets.disable_progress_bars()
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
-        if not bars:
-            hf_datasets.enable_progress_bars()

@@ -15,7 +15,9 @@ from torch.nn.functional import linear
 
 from pennyweight.checkpoint.tokenizer import load_tokenizer
 from pennyweight.errors import EvaluationError
-from pennyweight.evaluate.targets import Completion, Messages
+from pennyweight.evaluate.targets import Completion, Messages, is_ids
+from pennyweight.fuse.joint import Part
+from pennyweight.layers import QuantizedLinear
 from pennyweight.swap import evaluating
 
 if TYPE_CHECKING:
@@ -128,7 +130,7 @@ class InProcess:
 
     def generate(
         self,
-        prompts: Sequence[str | Messages],
+        prompts: Sequence[str | Messages | list[int]],
         *,
         max_new_tokens: int,
         temperature: float = 0.0,
@@ -151,7 +153,7 @@ class InProcess:
         return [answers[i : i + n] for i in range(0, len(answers), n)]
 
     def describe(self) -> dict[str, Any]:
-        """Return name, kind, source, scheme, dtype, device, bytes, and a hash of config and weights."""
+        """Return name, kind, source, scheme, dtype, device, bytes, parameters, and a hash of config and weights."""
         if self._description is None:
             model = self.model
             schemes = sorted({str(m.scheme) for m in model.modules() if hasattr(m, "scheme")})
@@ -165,6 +167,7 @@ class InProcess:
                 "bytes": sum(
                     {t.data_ptr(): t.nbytes for t in [*model.parameters(), *model.buffers()]}.values()
                 ),
+                "parameters": _parameters(model),
                 "hash": self._hash(),
             }
         return dict(self._description)
@@ -182,9 +185,11 @@ class InProcess:
             digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
 
-    def _prompt_ids(self, prompt: str | Messages) -> list[int]:
+    def _prompt_ids(self, prompt: str | Messages | list[int]) -> list[int]:
         if self.tokenizer is None:
             raise EvaluationError(f"{self.name}: generating needs its tokenizer; give tokenizer=")
+        if is_ids(prompt):
+            return prompt
         if isinstance(prompt, str):
             ids: list[int] = self.tokenizer(prompt, verbose=False)["input_ids"]
             return ids
@@ -314,6 +319,13 @@ class _Ended:
         tails = [row[self._width :][-self._tail :] for row in input_ids]
         texts = [self._tokenizer.decode(tail, skip_special_tokens=True) for tail in tails]
         return torch.tensor([any(s in text for s in self._stop) for text in texts], device=input_ids.device)
+
+
+def _parameters(model: nn.Module) -> int:
+    """Return how many weights a model has, shared ones once; a quantized layer counts as what it stands for."""
+    joint = {id(m.joint) for m in model.modules() if isinstance(m, Part)}  # their parts count in their place
+    layers = [m for m in model.modules() if isinstance(m, QuantizedLinear) and id(m) not in joint]
+    return sum(p.numel() for p in model.parameters()) + sum(m.out_features * m.in_features for m in layers)
 
 
 def _end_tokens(model: PreTrainedModel, tokenizer: Any) -> list[int]:

@@ -26,11 +26,11 @@ from pennyweight.evaluate.harness import (
     Part,
     choose,
     describe_sample,
-    language_model,
     load_task,
     run_task,
     seeded,
 )
+from pennyweight.evaluate.language_models import language_model
 from pennyweight.evaluate.needs import ESSAYS, HOTPOTQA, SQUAD, Need, find_punkt
 from pennyweight.evaluate.statistics import task_scores
 from pennyweight.evaluate.suites import Job, SuiteResult

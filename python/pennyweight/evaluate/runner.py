@@ -76,7 +76,7 @@ class Runner:
                 model.close()
         if isinstance(baseline, InProcess):
             baseline.close()
-        return Evaluation(before, done)
+        return Evaluation(before, done, tuple(suite.name for suite, _ in self.suites))
 
     def _measure(
         self, target: Target, baseline: Target | None, before: dict[str, Any] | None

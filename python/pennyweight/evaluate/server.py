@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pennyweight.checkpoint.tokenizer import load_tokenizer
 from pennyweight.errors import EvaluationError, UnsupportedError
-from pennyweight.evaluate.targets import Completion, Messages
+from pennyweight.evaluate.targets import Completion, Messages, is_ids
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -89,7 +89,11 @@ class Server:
 
     def log_likelihoods(self, rows: Sequence[Sequence[int]]) -> list[Tensor]:
         """As `Target.log_likelihoods`, from the log-probabilities that the server gives for an echoed prompt."""
-        return self._each(self._echo, [list(row) for row in rows])
+        return self._each(self._log_p, [list(row) for row in rows])
+
+    def scored(self, rows: Sequence[Sequence[int]]) -> list[tuple[Tensor, Tensor]]:
+        """Return for each row what `log_likelihoods` does, and which tokens were the likeliest, bool (len - 1,)."""
+        return self._each(self._log_p_and_best, [list(row) for row in rows])
 
     def logits(self, ids: Tensor) -> Tensor:
         """Raise UnsupportedError: no server gives them."""
@@ -99,7 +103,7 @@ class Server:
 
     def generate(
         self,
-        prompts: Sequence[str | Messages],
+        prompts: Sequence[str | Messages | list[int]],
         *,
         max_new_tokens: int,
         temperature: float = 0.0,
@@ -108,7 +112,7 @@ class Server:
         seed: int = 0,
         stop: Sequence[str] = (),
     ) -> list[list[Completion]]:
-        """As `Target.generate`; each answer is a request of its own, with a seed of its own."""
+        """As `Target.generate`, also for token ids; each answer is a request of its own, with a seed of its own."""
         options: dict[str, Any] = {
             "model": self._model, "max_tokens": max_new_tokens, "temperature": temperature, "top_p": top_p
         }  # fmt: skip
@@ -165,7 +169,24 @@ class Server:
             "scheme": None, "dtype": None, "device": None, "bytes": None, "hash": None,
         }  # fmt: skip
 
-    def _echo(self, row: list[int]) -> Tensor:
+    def _log_p(self, row: list[int]) -> Tensor:
+        return self._echo(row)[0]
+
+    def _log_p_and_best(self, row: list[int]) -> tuple[Tensor, Tensor]:
+        import torch
+
+        values, logprobs = self._echo(row)
+        likeliest = getattr(logprobs, "top_logprobs", None) or []
+        if len(likeliest) < len(row) or not all(likeliest[1 : len(row)]):
+            raise EvaluationError(
+                f"{self.name}: the server gives {len(likeliest)} likeliest tokens where {len(row)} tokens were sent; "
+                "lm-eval's tasks need them (logprobs=1); vLLM gives them"
+            )
+        best = torch.tensor([max(one.values()) for one in likeliest[1 : len(row)]], dtype=torch.float32)
+        return values, values >= best
+
+    def _echo(self, row: list[int]) -> tuple[Tensor, Any]:
+        """Return the log-probability of each token but the first, and all that the server says of log-probabilities."""
         import torch
 
         with self._failures():
@@ -191,12 +212,12 @@ class Server:
             raise EvaluationError(
                 f"{self.name}: the server's log-probabilities hold NaN, Inf or nothing; the model it serves is damaged"
             )
-        return values
+        return values, logprobs
 
-    def _complete(self, request: tuple[str | Messages, dict[str, Any]]) -> Completion:
+    def _complete(self, request: tuple[str | Messages | list[int], dict[str, Any]]) -> Completion:
         prompt, options = request
         with self._failures():
-            if isinstance(prompt, str):
+            if isinstance(prompt, str) or is_ids(prompt):
                 answer = self._client.completions.create(prompt=prompt, **options)
                 text = answer.choices[0].text or ""
             else:

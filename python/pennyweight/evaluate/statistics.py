@@ -35,11 +35,11 @@ Scores = Mapping[str, float] | Sequence[float]
 
 @dataclass(frozen=True)
 class Interval:
-    """A value and the ends of its confidence interval, in the value's unit."""
+    """A value and the ends of its confidence interval, in the value's unit; None where it has none."""
 
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
 
 
 @dataclass(frozen=True)
@@ -156,8 +156,10 @@ def bootstrap_interval(
         samples: Draws.
         confidence: Share of the draws inside the interval.
         seed: Of the draws; the same seed gives the same interval.
+    Returns:
+        The interval; without ends where some draw of so few items leaves the baseline nothing to recover.
     Raises:
-        EvaluationError: No items, lengths that differ, a statistic that is none of these.
+        EvaluationError: No items, lengths that differ, a statistic that is none of these, a recovery of nothing.
     """
     statistic = statistic or ("mean" if baseline is None else "difference")
     if statistic not in ("mean", "difference", "recovery") or (statistic != "mean" and baseline is None):
@@ -179,9 +181,15 @@ def bootstrap_interval(
         pairs = np.stack([ours[parts == part], theirs[parts == part]], 1)
         exact += weight * pairs.mean(0)
         drawn += weight * _drawn_means(pairs, samples, random)
-    ends = [(1 - confidence) / 2, (1 + confidence) / 2]
-    low, high = np.quantile(_statistic(statistic, drawn), ends)
-    return Interval(float(_statistic(statistic, exact[None])[0]), float(low), float(high))
+    if statistic == "recovery" and exact[1] <= 0:
+        raise EvaluationError(
+            f"bootstrap_interval: the baseline's mean must be above zero for a recovery; got {exact[1]:g}"
+        )
+    value = float(_statistic(statistic, exact[None])[0])
+    if statistic == "recovery" and (drawn[:, 1] <= 0).any():
+        return Interval(value, None, None)
+    low, high = np.quantile(_statistic(statistic, drawn), [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Interval(value, float(low), float(high))
 
 
 def task_scores(items: Sequence[Mapping[str, Any]]) -> dict[str, float]:
@@ -240,7 +248,8 @@ def compare_items(
         if a.get("correct") is not None and b.get("correct") is not None
     ]
     result: dict[str, Any] = {"n": len(kept), "gained": None, "lost": None, "mcnemar_p": None}
-    shown = interval.low > 0 or interval.high < 0
+    low, high = interval.low, interval.high
+    shown = low is not None and high is not None and (low > 0 or high < 0)
     if judged:
         count = flips([now for now, _ in judged], [before for _, before in judged])
         p = mcnemar(count.gained, count.lost)
@@ -249,7 +258,7 @@ def compare_items(
             shown = p < SIGNIFICANCE
     verdict = (BETTER if interval.value > 0 else WORSE) if shown else NO_DIFFERENCE
     return result | {
-        "difference": interval.value, "low": interval.low, "high": interval.high, "verdict": verdict
+        "difference": interval.value, "low": low, "high": high, "verdict": verdict
     }  # fmt: skip
 
 
@@ -300,6 +309,4 @@ def _statistic(name: str, means: Any) -> Any:
         return ours
     if name == "difference":
         return ours - theirs
-    if (theirs <= 0).any():
-        raise EvaluationError("bootstrap_interval: the baseline's mean must be above zero for a recovery")
     return 100 * ours / theirs

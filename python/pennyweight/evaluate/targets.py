@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeGuard
 
 from torch import nn
 
@@ -65,7 +65,7 @@ class Target(Protocol):
 
     def generate(
         self,
-        prompts: Sequence[str | Messages],
+        prompts: Sequence[str | Messages | list[int]],
         *,
         max_new_tokens: int,
         temperature: float = 0.0,
@@ -77,7 +77,7 @@ class Target(Protocol):
         """Return n answers to each prompt.
 
         Args:
-            prompts: Texts, taken as they are, or messages, which go through the chat template.
+            prompts: Texts, taken as they are, token ids, or messages, which go through the chat template.
             max_new_tokens: At most so many tokens each.
             temperature: 0: always the likeliest token.
             top_p: Sample from the likeliest tokens that have this share together.
@@ -88,6 +88,11 @@ class Target(Protocol):
 
     def describe(self) -> dict[str, Any]:
         """Return what was measured: name, kind, source, scheme, dtype, device, hash."""
+
+
+def is_ids(prompt: str | Messages | list[int]) -> TypeGuard[list[int]]:
+    """Return whether a prompt is token ids."""
+    return isinstance(prompt, list) and all(isinstance(token, int) for token in prompt)
 
 
 def open_target(

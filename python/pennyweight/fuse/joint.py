@@ -36,6 +36,11 @@ class Part(QuantizedLinear):
         self.scale_dtype = layer.scale_dtype
         self._joint = (joint,)  # in a tuple: it is a module of the block, not of each part
 
+    @property
+    def joint(self) -> QuantizedLinear:
+        """The layer that holds this one's weight."""
+        return self._joint[0]
+
     def forward(self, x: Tensor) -> Tensor:
         """The joint output (..., width) → this layer's columns of it, (..., N)."""
         if x.shape[-1] != self.width:
@@ -47,7 +52,7 @@ class Part(QuantizedLinear):
 
     def alone(self) -> QuantizedLinear:
         """The layer that this one was, without bias, on the joint layer's memory."""
-        layer = self._joint[0].rows(self.begin, self.out_features)
+        layer = self.joint.rows(self.begin, self.out_features)
         layer.scale_dtype = self.scale_dtype
         return layer
 
