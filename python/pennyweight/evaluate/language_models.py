@@ -82,6 +82,7 @@ class ServerLM(TemplateLM):  # type: ignore[misc]
     def __init__(self, server: Server, *, max_length: int) -> None:
         super().__init__()
         self.server, self.tokenizer, self.max_length = server, server.tokenizer, max_length
+        self._room = max_length - 1  # of a prompt that is scored: a server always makes a token
 
     @property
     def eot_token_id(self) -> int:
@@ -123,7 +124,7 @@ class ServerLM(TemplateLM):  # type: ignore[misc]
         found = []
         for (text,) in (request.args for request in requests):
             windows = get_rolling_token_windows(
-                token_list=self.tok_encode(text), prefix_token=self.prefix_token_id, max_seq_len=self.max_length,
+                token_list=self.tok_encode(text), prefix_token=self.prefix_token_id, max_seq_len=self._room - 1,
                 context_len=1,
             )  # fmt: skip
             rows = [(("", ""), *make_disjoint_window(window)) for window in windows]
@@ -171,7 +172,7 @@ class ServerLM(TemplateLM):  # type: ignore[misc]
     ) -> list[tuple[float, bool]]:
         found = []
         for part in _chunks(range(len(requests))):
-            rows = [(requests[i][1] + requests[i][2])[-self.max_length :] for i in part]
+            rows = [(requests[i][1] + requests[i][2])[-self._room :] for i in part]
             for index, (log_p, best) in zip(part, self.server.scored(rows), strict=True):
                 name, _before, asked = requests[index]
                 found.append((float(log_p[-len(asked) :].sum()), bool(best[-len(asked) :].all())))
