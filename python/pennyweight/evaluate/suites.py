@@ -35,7 +35,7 @@ class Suite:
         module: In this package.
         extra: The extra that installs its libraries; None: the core has all.
         imports: Modules of that extra, tried before anything runs.
-        datasets: What it reads.
+        datasets: What it reads; `similarity` where no prompts are given.
         columns: Metrics that its table shows, in order; empty: all that are plain numbers.
     """
 
@@ -215,6 +215,7 @@ SUITES: dict[str, Suite] = {
             "similarity",
             "similarity",
             ("rouge_score", "bert_score", "sentence_transformers"),
+            (needs.ARENA_HARD,),
             columns=("rouge1", "rougeL", "bertscore", "sts", "identical"),
         ),
         Suite(

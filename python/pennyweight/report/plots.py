@@ -96,7 +96,7 @@ def bars(names: Sequence[str], values: Sequence[float], label: str) -> str:
     figure = _figure(ROW * len(names) + MARGIN)
     axes = figure.subplots()
     axes.barh(names, values, color=ACCENT, height=0.7)
-    axes.invert_yaxis()
+    axes.set_ylim(len(names) - 0.5, -0.5)
     axes.set_xlabel(label)
     axes.xaxis.set_major_locator(_few())
     return _svg(figure)
