@@ -1,10 +1,33 @@
 // SPDX-License-Identifier: Apache-2.0
 // ops.cpp: the implementations for cards of every op that has one, best first.
+#include "kernels_quantize.h"
 #include "linear_sm80.h"
 #include "table.h"
 
 namespace pennyweight::cuda {
 namespace {
+
+// The ops that work row by row share their predicate.
+template <class Op>
+const char* rows_why_not(const Op& op, const Card& card) {
+  DType kept = op.x_dtype;
+  if constexpr (requires { op.smooth; })
+    if (op.smooth) kept = DType::f32;  // quotients do not fit into 16 bits
+  return sm80::why_not_rows(op.m, op.k, kept, card);
+}
+
+#define PW_ROWS(Op, name)                                                              \
+  const CudaImplementation name[] = {                                                  \
+      {"sm80", erased_why_not<Op, rows_why_not<Op>>, erased<Op, sm80::name>, nullptr}, \
+  }
+
+PW_ROWS(QuantizePerTokenInt8, quantize_per_token_int8);
+PW_ROWS(QuantizePerTokenFp8, quantize_per_token_fp8);
+PW_ROWS(RmsNorm, rms_norm);
+PW_ROWS(RmsNormQuantizeInt8, rms_norm_quantize_int8);
+PW_ROWS(RmsNormQuantizeFp8, rms_norm_quantize_fp8);
+PW_ROWS(SiluMulQuantizeInt8, silu_mul_quantize_int8);
+PW_ROWS(SiluMulQuantizeFp8, silu_mul_quantize_fp8);
 
 const CudaImplementation gemm_w8a8_int8[] = {
     {"sm80", erased_why_not<GemmW8A8Int8, why_not_gemm_w8a8_int8_sm80>, erased<GemmW8A8Int8, gemm_w8a8_int8_sm80>,
@@ -16,9 +39,13 @@ const CudaImplementation linear_w4a16[] = {
      erased_bytes<LinearW4A16, workspace_linear_w4a16_sm80>},
 };
 
+// An op, and its list above, which has its name.
+#define PW_OP(name) {OpId::name, #name, name, sizeof name / sizeof name[0]}
+
 const CudaOp table[] = {
-    {OpId::gemm_w8a8_int8, "gemm_w8a8_int8", gemm_w8a8_int8, 1},
-    {OpId::linear_w4a16, "linear_w4a16", linear_w4a16, 1},
+    PW_OP(quantize_per_token_int8), PW_OP(quantize_per_token_fp8), PW_OP(rms_norm),
+    PW_OP(rms_norm_quantize_int8),  PW_OP(rms_norm_quantize_fp8),  PW_OP(silu_mul_quantize_int8),
+    PW_OP(silu_mul_quantize_fp8),   PW_OP(gemm_w8a8_int8),         PW_OP(linear_w4a16),
 };
 
 }  // namespace

@@ -33,8 +33,7 @@ template <class... Parameters, class... Arguments>
 static int launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes, void* stream,
                   Arguments... args) {
 #if defined(PW_EMULATED)
-  (void)stream;
-  return ::pennyweight::emulator::launch(grid, block, shared_bytes, [&] { kernel(args...); });
+  return ::pennyweight::emulator::launch(grid, block, shared_bytes, stream, [&] { kernel(args...); });
 #else
   if (shared_bytes > 48 * 1024) {
     const cudaError_t error = cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),

@@ -40,4 +40,5 @@ BUDGETS = [
     ],
     Budget("linear_w4a16_sum", 64, ("LDG.E.NA.128", "STG.E.128")),
     Budget("gemm_w8a8_int8_sum", 64, ("LDG.E.NA.128", "STG.E.128")),
+    Budget("quantize_rows<", 128, ("REDUX",)),
 ]

@@ -51,6 +51,7 @@ pw_switch_stack:
 namespace pennyweight::emulator {
 
 Here here;
+static void* last_stream = nullptr;
 Options& options() {
   static Options o;
   return o;
@@ -300,7 +301,8 @@ void arrive(const Copy& copy) {
 
 }  // namespace
 
-int launch(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()>& body) {
+int launch(dim3 grid, dim3 block, size_t shared_bytes, void* stream, const std::function<void()>& body) {
+  last_stream = stream;
   const uint64_t threads = uint64_t{block.x} * block.y * block.z, blocks = uint64_t{grid.x} * grid.y * grid.z;
   if (threads == 0 || threads > kMaxThreads || block.z > 64 || blocks == 0 || grid.x > 0x7fffffffu || grid.y > 65535 ||
       grid.z > 65535)
@@ -461,11 +463,11 @@ cudaError_t cudaDriverGetVersion(int* version) {
   return cudaSuccess;
 }
 cudaError_t cudaGetDeviceCount(int* count) {
-  *count = 1;
+  *count = 2;
   return cudaSuccess;
 }
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device) {
-  if (device != 0) return cudaErrorInvalidValue;
+  if (device < 0 || device > 1) return cudaErrorInvalidValue;
   switch (attribute) {
     case cudaDevAttrMultiProcessorCount:
       *value = 4;
@@ -486,3 +488,6 @@ cudaError_t cudaGetLastError() { return cudaSuccess; }
 const char* cudaGetErrorString(cudaError_t error) {
   return error == cudaErrorInvalidConfiguration ? "invalid configuration argument" : "invalid argument";
 }
+
+// The stream of the last launch, for tests that call from Python.
+extern "C" __attribute__((visibility("default"))) void* pw_last_stream() { return pennyweight::emulator::last_stream; }

@@ -5,6 +5,8 @@
 // by a seed, so that a missing barrier shows as a wrong result, under ThreadSanitizer as a race at any seed. What needs
 // CUDA's own headers is declared here, in CUDA's names: no toolkit is needed.
 #pragma once
+#include <math.h>
+
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
@@ -47,7 +49,7 @@ inline float2 make_float2(float x, float y) { return {x, y}; }
 inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
 inline int4 make_int4(int x, int y, int z, int w) { return {x, y, z, w}; }
 
-// ---- of the runtime, what kernels/cuda uses: one emulated card
+// ---- of the runtime, what kernels/cuda uses: two emulated cards, alike
 enum cudaError_t : int { cudaSuccess = 0, cudaErrorInvalidValue = 1, cudaErrorInvalidConfiguration = 9 };
 enum cudaDeviceAttr : int {
   cudaDevAttrMultiProcessorCount = 16,
@@ -84,7 +86,7 @@ extern Here here;
 
 // Runs body once per thread. Limits of the card that are passed give CUDA's error; what no card survives (a deadlock, a
 // barrier that some threads never reach) throws std::runtime_error.
-int launch(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()>& body);
+int launch(dim3 grid, dim3 block, size_t shared_bytes, void* stream, const std::function<void()>& body);
 
 [[noreturn]] void fail(const std::string& what);  // throws from launch(), with block and thread
 void check_aligned(const char* instruction, const void* p, size_t bytes);

@@ -66,4 +66,34 @@ PW_DEVICE uint32_t e4m3x2_of_f32(float low, float high) {
 #endif
 }
 
+// rcp.approx.ftz.f32, rsqrt.approx.f32 (relative error at most 2^-22.9), rcp.approx.ftz.f64 (about 20 bits): starting
+// points of iterations. The twins are exact, so that only what does not depend on the last bits is the same on a card.
+PW_DEVICE float approximate_reciprocal(float v) {
+#if defined(PW_EMULATED)
+  return 1.0f / v;
+#else
+  float out;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(out) : "f"(v));
+  return out;
+#endif
+}
+PW_DEVICE float approximate_inverse_root(float v) {
+#if defined(PW_EMULATED)
+  return 1.0f / __builtin_sqrtf(v);
+#else
+  float out;
+  asm("rsqrt.approx.f32 %0, %1;" : "=f"(out) : "f"(v));
+  return out;
+#endif
+}
+PW_DEVICE double approximate_reciprocal(double v) {
+#if defined(PW_EMULATED)
+  return 1.0 / v;
+#else
+  double out;
+  asm("rcp.approx.ftz.f64 %0, %1;" : "=d"(out) : "d"(v));
+  return out;
+#endif
+}
+
 }  // namespace pennyweight::ptx
