@@ -9,6 +9,9 @@
 #include <new>
 #include <stdexcept>
 
+#include "pennyweight/cuda.h"
+#include "place.h"
+
 namespace pennyweight::torch_ops {
 namespace {
 
@@ -55,13 +58,15 @@ const char* dtype_name(ScalarType t) {
 
 std::string came(const Name& name, const Tensor& t) { return "; got " + text(name) + ": " + describe(t); }
 
-void check_cpu(Name name, const Tensor& t) {
-  if (!t.is_cpu())
-    fail_shape(name.op, "all tensors must be on the CPU, as the first is" + came(name, t) + "; move it with .to()");
+void check_place(Name name, const Tensor& t) {
+  const Place* place = Place::current();
+  if (place ? place->has(t) : t.is_cpu()) return;
+  const std::string where = place ? place->name() : "the CPU";
+  fail_shape(name.op, "all tensors must be on " + where + ", as the first is" + came(name, t) + "; move it with .to()");
 }
 
 void check_dtype(Name name, const Tensor& t, ScalarType dtype) {
-  check_cpu(name, t);
+  check_place(name, t);
   if (t.scalar_type() != dtype)
     fail_shape(name.op, text(name) + " must be " + dtype_name(dtype) + came(name, t) + "; convert it with .to()");
 }
@@ -138,7 +143,10 @@ void fail_unsupported(const char* op, const std::string& text) {
 }
 
 std::string describe(const Tensor& t) {
-  return join(t.sizes()) + " " + dtype_name(t.scalar_type()) + (t.is_cpu() ? " cpu" : t.is_cuda() ? " cuda" : "");
+  return join(t.sizes()) + " " + dtype_name(t.scalar_type()) +
+         (t.is_cpu()    ? " cpu"
+          : t.is_cuda() ? " cuda:" + std::to_string(t.get_device_index())
+                        : "");
 }
 
 std::vector<int64_t> Rows::shape(int64_t last) const {
@@ -149,7 +157,7 @@ std::vector<int64_t> Rows::shape(int64_t last) const {
 }
 
 DType dtype_of(Name name, const Tensor& t) {
-  check_cpu(name, t);
+  check_place(name, t);
   switch (t.scalar_type()) {
     case ScalarType::Float:
       return DType::f32;
@@ -357,17 +365,38 @@ Tensor make(const Tensor& like, const std::vector<int64_t>& shape, ScalarType dt
   return torch::stable::new_empty(like, {shape.data(), shape.size()}, dtype);
 }
 
-void run_on_torch(OpId id, const void* op) {
-  Executor executor;
-  executor.parallel = torch_parallel;
-  executor.threads = static_cast<int>(torch::stable::get_num_threads());
-  const Status status = run(id, op, executor);
-  if (status.code == Code::ok) return;
+namespace {
+
+[[noreturn]] void fail(const Status& status) {
   const char* tag = status.code == Code::shape         ? "[pw:shape] "
                     : status.code == Code::memory      ? "[pw:memory] "
                     : status.code == Code::interrupted ? "[pw:interrupted] "
+                    : status.code == Code::device      ? "[pw:device] "
                                                        : "[pw:unsupported] ";
   throw std::runtime_error(std::string(tag) + status.message);
+}
+
+// In torch's current stream; the workspace is torch's, so that it lives in that stream and in a captured graph.
+void run_on_card(OpId id, const void* op, const Place& place) {
+  CudaCall call{};
+  if (const Status status = find_card(place.index(), &call.card); status.code != Code::ok) fail(status);
+  call.stream = place.stream();
+  std::optional<Tensor> workspace;
+  if (const int64_t bytes = cuda_workspace_bytes(id, op, call.card)) {
+    workspace = make(place.first(), {bytes}, ScalarType::Byte);
+    call.workspace = data(*workspace);
+  }
+  if (const Status status = run_cuda(id, op, call); status.code != Code::ok) fail(status);
+}
+
+}  // namespace
+
+void run_on_torch(OpId id, const void* op) {
+  if (const Place* place = Place::current(); place && place->is_card()) return run_on_card(id, op, *place);
+  Executor executor;
+  executor.parallel = torch_parallel;
+  executor.threads = static_cast<int>(torch::stable::get_num_threads());
+  if (const Status status = run(id, op, executor); status.code != Code::ok) fail(status);
 }
 
 }  // namespace pennyweight::torch_ops

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // checks.h: what comes between a tensor and an op's struct: shape and dtype checks, pointers, outputs, the executor.
 //
-// Every error is worded in checks.cpp and nowhere else. Its text begins with a tag, [pw:shape], [pw:unsupported] or
-// [pw:memory], by which ops.py raises the right class; then: op: rule; got numbers; what to do.
+// Every error is worded in checks.cpp and nowhere else. Its text begins with a tag, [pw:shape], [pw:unsupported],
+// [pw:memory] or [pw:device], by which ops.py raises the right class; then: op: rule; got numbers; what to do.
 #pragma once
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/tensor.h>
@@ -93,7 +93,7 @@ T* data(const Tensor& t) {
   return static_cast<T*>(t.mutable_data_ptr());
 }
 
-// Runs an op on torch's threads, as many as torch is set to at this moment.
+// Runs an op where its Place says: on torch's threads, as many as torch is set to at this moment, or on a card.
 void run_on_torch(OpId id, const void* op);
 template <class Op>
 void run_on_torch(const Op& op) {

@@ -158,12 +158,48 @@ py::dict ops() {
     py::list fields, implementations;
     for (int f = 0; f < info.field_count; ++f) fields.append(info.fields[f].name);
     for (int j = 0; j < info.implementation_count; ++j) implementations.append(info.implementations[j].name);
+    py::list cuda;
+    const pw::CudaOp* on_cards = pw::cuda_op(info.id);
+    for (int j = 0; on_cards && j < on_cards->implementation_count; ++j) cuda.append(on_cards->implementations[j].name);
     py::dict entry;
     entry["fields"] = fields;
     entry["implementations"] = implementations;
+    entry["cuda"] = cuda;
     out[info.name] = entry;
   }
   return out;
+}
+
+// As why_not, of the implementations for cards, on a card of this compute capability (80, 86, 89, 90).
+py::list cuda_why_not(const std::string& op, const py::dict& args, int compute, int multiprocessors,
+                      int64_t shared_bytes) {
+  const pw::OpInfo& info = find(op);
+  const Call call = make_call(info, args);
+  const pw::Card card{compute, multiprocessors, shared_bytes};
+  py::list out;
+  const pw::CudaOp* on_cards = pw::cuda_op(info.id);
+  for (int i = 0; on_cards && i < on_cards->implementation_count; ++i) {
+    const char* why = on_cards->implementations[i].why_not(call.bytes.data(), card);
+    out.append(py::make_tuple(on_cards->implementations[i].name, why ? py::object(py::str(why)) : py::none()));
+  }
+  return out;
+}
+
+// {compute, multiprocessors, shared_bytes} of a card of this machine.
+py::dict card(int index) {
+  pw::Card found;
+  const pw::Status status = pw::find_card(index, &found);
+  if (status.code != pw::Code::ok) raise(status);
+  py::dict out;
+  out["compute"] = found.compute;
+  out["multiprocessors"] = found.multiprocessors;
+  out["shared_bytes"] = found.shared_bytes;
+  return out;
+}
+
+py::object last_cuda_run(const std::string& op) {
+  const char* name = pw::last_cuda_run(find(op).id);
+  return name ? py::object(py::str(name)) : py::none();
 }
 
 py::object last_run(const std::string& op) {
@@ -246,7 +282,11 @@ PYBIND11_MODULE(_C, m) {
   m.def("why_not", &why_not, py::arg("op"), py::arg("args"),
         "Each implementation, best first, with the reason why it does not take these arguments, or None.");
   m.def("choose", &choose, py::arg("op"), py::arg("args"), "The implementation that run() would take.");
-  m.def("ops", &ops, "Every op: its arguments and its implementations, best first.");
+  m.def("ops", &ops, "Every op: its arguments, its implementations and those for cards, best first.");
+  m.def("cuda_why_not", &cuda_why_not, py::arg("op"), py::arg("args"), py::arg("compute"), py::arg("multiprocessors"),
+        py::arg("shared_bytes"), "Like why_not, of the implementations for cards, on such a card.");
+  m.def("card", &card, py::arg("index"), "Compute capability, multiprocessors and shared memory of a card.");
+  m.def("last_cuda_run", &last_cuda_run, py::arg("op"), "The implementation for cards that was begun last, or None.");
   m.def("last_run", &last_run, py::arg("op"), "The implementation that ran last, or None.");
   m.def("run_counts", &run_counts, py::arg("op"), "How often each implementation has run.");
   m.def("force", &force, py::arg("implementation"), "Force an implementation by name for every op; None: the best.");

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// ops_quantize.cpp: per-token quantization as torch operators on the CPU.
+// ops_quantize.cpp: per-token quantization as torch operators, on the CPU and on cards.
 #include <tuple>
 
 #include "checks.h"
 #include "pennyweight/quantize.h"
+#include "place.h"
 
 namespace pennyweight::torch_ops {
 namespace {
@@ -13,6 +14,7 @@ constexpr auto kFloat = ScalarType::Float;
 template <class Op>
 std::tuple<Tensor, Tensor> quantize_per_token(const char* name, ScalarType codes_dtype, const Tensor& x,
                                               const MaybeTensor& smooth) {
+  const Place place(x);
   const Rows rows = float_rows({name, "x"}, x);
   const Dense divisor = vector({name, "smooth"}, smooth, kFloat, rows.columns);
   Tensor codes = make(x, rows.shape(rows.columns), codes_dtype), scale = make(x, rows.shape(1), kFloat);
@@ -33,6 +35,7 @@ std::tuple<Tensor, Tensor> quantize_per_token(const char* name, ScalarType codes
 // into are held here.
 template <class Op>
 struct Norm {
+  Place place;
   Rows rows;
   Dense gain;
   std::optional<Rows> added;
@@ -40,7 +43,8 @@ struct Norm {
   Op op{};
 
   Norm(const char* name, const Tensor& x, const Tensor& weight, double eps, const MaybeTensor& residual)
-      : rows(float_rows({name, "x"}, x)),
+      : place(x),
+        rows(float_rows({name, "x"}, x)),
         gain(vector({name, "weight"}, weight, scalar_type_of(rows.dtype), rows.columns)),
         hidden(make(x, residual ? rows.shape(rows.columns) : std::vector<int64_t>{0}, scalar_type_of(rows.dtype))) {
     if (residual) {
@@ -81,6 +85,7 @@ std::tuple<Tensor, Tensor, Tensor> rms_norm_quantize(const char* name, ScalarTyp
 
 template <class Op>
 std::tuple<Tensor, Tensor> silu_mul_quantize(const char* name, ScalarType codes_dtype, const Tensor& gate_up) {
+  const Place place(gate_up);
   const Rows rows = float_rows({name, "gate_up"}, gate_up);
   const int64_t k = half_of({name, "gate_up"}, rows);
   Tensor codes = make(gate_up, rows.shape(k), codes_dtype), scale = make(gate_up, rows.shape(1), kFloat);
@@ -119,6 +124,17 @@ auto silu_mul_quantize_fp8(const Tensor& gate_up) {
 }  // namespace pennyweight::torch_ops
 
 STABLE_TORCH_LIBRARY_IMPL(pennyweight, CPU, m) {
+  using namespace pennyweight::torch_ops;
+  m.impl("quantize_per_token_int8", TORCH_BOX(&quantize_per_token_int8));
+  m.impl("quantize_per_token_fp8", TORCH_BOX(&quantize_per_token_fp8));
+  m.impl("rms_norm", TORCH_BOX(&rms_norm));
+  m.impl("rms_norm_quantize_int8", TORCH_BOX(&rms_norm_quantize_int8));
+  m.impl("rms_norm_quantize_fp8", TORCH_BOX(&rms_norm_quantize_fp8));
+  m.impl("silu_mul_quantize_int8", TORCH_BOX(&silu_mul_quantize_int8));
+  m.impl("silu_mul_quantize_fp8", TORCH_BOX(&silu_mul_quantize_fp8));
+}
+
+STABLE_TORCH_LIBRARY_IMPL(pennyweight, CUDA, m) {
   using namespace pennyweight::torch_ops;
   m.impl("quantize_per_token_int8", TORCH_BOX(&quantize_per_token_int8));
   m.impl("quantize_per_token_fp8", TORCH_BOX(&quantize_per_token_fp8));

@@ -14,6 +14,12 @@ from typing_extensions import Buffer
 class OpDescription(TypedDict):
     fields: list[str]
     implementations: list[str]
+    cuda: list[str]
+
+class Card(TypedDict):
+    compute: int  # 10 major + minor
+    multiprocessors: int
+    shared_bytes: int  # that one block may have
 
 class Cuda(TypedDict):
     built: bool
@@ -31,11 +37,22 @@ def run(op: str, args: Mapping[str, Argument], implementation: str | None = None
 def why_not(op: str, args: Mapping[str, Argument]) -> list[tuple[str, str | None]]:
     """Each implementation, best first, with the reason why it does not take these arguments, or None."""
 
+def cuda_why_not(
+    op: str, args: Mapping[str, Argument], compute: int, multiprocessors: int, shared_bytes: int
+) -> list[tuple[str, str | None]]:
+    """Like why_not, of the implementations for cards, on such a card."""
+
+def card(index: int) -> Card:
+    """What a card of this machine is; ValueError where it cannot be used."""
+
+def last_cuda_run(op: str) -> str | None:
+    """The implementation for cards that was begun last, or None."""
+
 def choose(op: str, args: Mapping[str, Argument]) -> str:
     """The implementation that run() would take."""
 
 def ops() -> dict[str, OpDescription]:
-    """Every op: its arguments and its implementations, best first."""
+    """Every op: its arguments, its implementations and those for cards, best first."""
 
 def last_run(op: str) -> str | None:
     """The implementation that ran last, or None."""

@@ -14,6 +14,10 @@ class UnsupportedError(PennyweightError, NotImplementedError):
     """Nothing here can do what was asked; the text lists each candidate with its reason."""
 
 
+class DeviceError(PennyweightError, RuntimeError):
+    """A card cannot be used, or did not take a launch."""
+
+
 class CheckpointError(PennyweightError, OSError):
     """A checkpoint cannot be read, is not what it claims, or cannot be written."""
 

@@ -17,6 +17,8 @@ from pennyweight.linear_bf16 import LinearBF16
 
 _DECODE, _PREFILL = 1, 2048  # rows of x: one token, and a long prompt
 
+_SHARED_BYTES = {80: 163 << 10, 86: 99 << 10, 89: 99 << 10, 90: 227 << 10}  # that a block may have on a card
+
 # Arguments of a usual call, for why_not(); each operator takes those that it has.
 _USUAL: dict[str, Any] = {
     **{
@@ -163,15 +165,23 @@ def explain(model: nn.Module) -> Explanation:
     )
 
 
-def implementations() -> dict[str, list[Implementation]]:
+def implementations(compute: int | None = None) -> dict[str, list[Implementation]]:
     """Each operator's implementations, best first, with the reason why one does not run on this machine.
 
     Asked for a usual call: bfloat16, K = 4096, groups of 128. Which one a model's layers get, ``explain`` says.
+
+    Args:
+        compute: Those for a card of this compute capability instead (80, 86, 89 or 90), whether it is here or not;
+            operators that have none are left out.
     """
     found = {}
     for op, entry in _C.ops().items():
         args = {name: value for name, value in _USUAL.items() if name in entry["fields"]}
-        found[op] = [Implementation(name, why) for name, why in _C.why_not(op, args)]
+        if compute is None:
+            listed = _C.why_not(op, args)
+        elif not (listed := _C.cuda_why_not(op, args, compute, 128, _SHARED_BYTES.get(compute, 99 << 10))):
+            continue
+        found[op] = [Implementation(name, why) for name, why in listed]
     return found
 
 
@@ -234,9 +244,26 @@ def _explain_bf16(layer: LinearBF16) -> LayerGroup:
 
 
 def _chosen(call: _Call, args: dict[str, Any]) -> str:
-    if call.layer.packed.device.type != "cpu":
-        return f"nothing: no kernels for device {call.layer.packed.device.type}"
+    device = call.layer.packed.device
+    if device.type == "cuda":
+        return _choose_on_card(call.op(), args, device.index or 0)
+    if device.type != "cpu":
+        return f"nothing: no kernels for device {device.type}"
     return _choose(call.op(), args)
+
+
+def _choose_on_card(op: str, args: dict[str, Any], index: int) -> str:
+    if not _C.ops()[op]["cuda"]:
+        return "nothing: no kernels for device cuda"
+    try:
+        listed = _C.cuda_why_not(op, args, **_C.card(index))
+    except ValueError as error:  # no driver, no such card, nothing built for it
+        return f"nothing: {error}"
+    return next((name for name, why in listed if why is None), f"nothing: {_reasons(listed)}")
+
+
+def _reasons(listed: list[tuple[str, str | None]]) -> str:
+    return "; ".join(f"{name}: {why}" for name, why in listed)
 
 
 def _choose(op: str, args: dict[str, Any]) -> str:

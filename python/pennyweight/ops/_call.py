@@ -7,12 +7,13 @@ from typing import Any
 import torch
 
 from pennyweight import _C
-from pennyweight.errors import ShapeError, UnsupportedError
+from pennyweight.errors import DeviceError, ShapeError, UnsupportedError
 
 _TAGS: dict[str, type[Exception]] = {
     "[pw:shape] ": ShapeError,
     "[pw:unsupported] ": UnsupportedError,
     "[pw:memory] ": MemoryError,
+    "[pw:device] ": DeviceError,
 }
 
 
@@ -48,5 +49,10 @@ def _translated(name: str, args: tuple[Any, ...], error: RuntimeError) -> Except
     if isinstance(error, NotImplementedError):  # torch's dispatcher: nothing is registered for such tensors
         places = {f"{t.device.type} {t.layout}" for t in args if isinstance(t, torch.Tensor)}
         got = ", ".join(sorted(places)).replace("torch.", "")
-        return UnsupportedError(f"{name}: kernels run on dense CPU tensors; got {got}; use .to('cpu')")
+        return UnsupportedError(f"{name}: {_where(name)}; got {got}; use .to('cpu')")
     return error
+
+
+def _where(name: str) -> str:
+    cards = " and on cards" if _C.ops()[name]["cuda"] else ""
+    return f"kernels run on dense CPU tensors{cards}"

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Run by test_torch_ops.py: the torch operators on tensors of a fake card, the kernels emulated.
+
+Arguments: the emulated CUDA half of the kernel library, the fake libtorch_cuda.so, the fake card.
+"""
+
+import ctypes
+import sys
+
+import torch
+
+EMULATED, TORCH_CUDA, CARD = sys.argv[1:]
+
+
+class State(ctypes.Structure):
+    """What the fake card knows: the current device, open guards, each device's stream."""
+
+    _fields_ = [("device", ctypes.c_int32), ("guards", ctypes.c_int32), ("streams", ctypes.c_void_p * 2)]
+
+
+# First, so that its half is found before that of the library that it needs.
+emulated = ctypes.CDLL(EMULATED, ctypes.RTLD_GLOBAL)
+emulated.pw_last_stream.restype = ctypes.c_void_p
+state = State.in_dll(ctypes.CDLL(TORCH_CUDA, ctypes.RTLD_GLOBAL), "pw_fake_state")
+torch.ops.load_library(CARD)
+
+from pennyweight import _C, ops  # noqa: E402
+from pennyweight.errors import ShapeError, UnsupportedError  # noqa: E402
+
+
+def card(t: torch.Tensor | None, device: int = 1) -> torch.Tensor | None:
+    return None if t is None else torch.ops.pw_fake.to_card(t.contiguous(), device)
+
+
+def host(t: torch.Tensor) -> torch.Tensor:
+    return torch.ops.pw_fake.to_host(t)
+
+
+def seen() -> tuple[int, int]:
+    """The stream and the device of the last launch."""
+    return emulated.pw_last_stream(), state.device
+
+
+def test_operators_give_the_cpu_results() -> None:
+    torch.manual_seed(0)
+    for dtype in (torch.float32, torch.float16, torch.bfloat16):
+        x, gain = torch.randn(3, 5, 72, dtype=dtype), torch.rand(72, dtype=dtype) + 0.5
+        smooth = torch.rand(72) + 0.5
+        calls = [
+            ("quantize_per_token_int8", (x, None)),
+            ("quantize_per_token_fp8", (x, smooth)),
+            ("silu_mul_quantize_int8", (x,)),
+            ("silu_mul_quantize_fp8", (x,)),
+        ]
+        for name, args in calls:
+            want = getattr(ops, name)(*args)
+            got = getattr(ops, name)(*(card(a) for a in args))
+            assert _C.last_cuda_run(name) == "sm80", name
+            for a, b in zip(got, want, strict=True):
+                assert a.device == torch.device("cuda:1") and torch.equal(host(a), b), (name, dtype)
+        for name in ("rms_norm_quantize_int8", "rms_norm_quantize_fp8", "rms_norm"):
+            for residual in (None, torch.randn_like(x)):
+                want = getattr(ops, name)(x, gain, 1e-5, residual)
+                got = getattr(ops, name)(card(x), card(gain), 1e-5, card(residual))
+                for a, b in zip(got, want, strict=True):
+                    # one rounding of the normed row at the most
+                    same = (host(a).float() - b.float()).abs() <= 0.01 * b.float().abs() + (
+                        b.dtype in (torch.int8, torch.uint8)
+                    )
+                    assert a.shape == b.shape and same.all(), (name, dtype)
+    assert state.guards == 0 and state.device == 0, "a device guard stayed open"
+
+
+def test_current_stream_of_the_tensors_device() -> None:
+    x = torch.randn(2, 64)
+    for device, stream in ((0, 0x1000), (1, 0x2000), (1, 0), (0, 0x3000)):
+        state.streams[device] = stream
+        codes, _ = ops.quantize_per_token_int8(card(x, device))
+        assert (emulated.pw_last_stream() or 0) == stream
+        assert codes.device.index == device
+    state.streams[0] = state.streams[1] = None
+
+
+def test_empty_and_single() -> None:
+    codes, scale = ops.quantize_per_token_int8(card(torch.empty(0, 64)))
+    assert codes.shape == (0, 64) and scale.shape == (0, 1)
+    codes, scale = ops.quantize_per_token_fp8(card(torch.zeros(1, 1)))
+    assert host(codes).item() == 0 and host(scale).item() == 0.0
+
+
+def raises(error: type[Exception], words: str, name: str, *args: object) -> None:
+    try:
+        getattr(ops, name)(*args)
+    except error as e:
+        assert words in str(e), str(e)
+    else:
+        raise AssertionError(f"{name} did not raise {error}")
+
+
+def test_errors() -> None:
+    x = torch.randn(2, 64)
+    raises(ShapeError, "all tensors must be on cuda:1, as the first is; got smooth: [64] float32 cpu",
+           "quantize_per_token_int8", card(x), torch.ones(64))  # fmt: skip
+    raises(
+        ShapeError,
+        "got smooth: [64] float32 cuda:0",
+        "quantize_per_token_int8",
+        card(x),
+        card(torch.ones(64), 0),
+    )
+    raises(
+        UnsupportedError,
+        "sm80: a row is longer than",
+        "quantize_per_token_int8",
+        card(torch.zeros(1, 1 << 20)),
+    )
+    raises(UnsupportedError, "kernels run on dense CPU tensors; got cuda strided", "column_abs_max", card(x))
+    assert state.guards == 0 and state.device == 0, "a device guard stayed open after an error"
+
+
+def test_strict_and_forced_names() -> None:
+    x = torch.randn(2, 64)
+    _C.force("sm80")
+    ops.quantize_per_token_int8(card(x))
+    ops.quantize_per_token_int8(x)  # the CPU takes its best
+    assert _C.last_run("quantize_per_token_int8") != "reference"
+    _C.force("reference")
+    ops.quantize_per_token_int8(card(x))
+    _C.force(None)
+
+
+for name, test in list(globals().items()):
+    if name.startswith("test_"):
+        test()
+        print("ok", name)

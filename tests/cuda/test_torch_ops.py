@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The torch operators on cuda tensors: shapes by fake tensors, the way to the kernels by a fake card."""
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from emulated_build import ROOT, Build, run
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from pennyweight import _C, ops
+
+ON_CARDS = [name for name, entry in _C.ops().items() if entry["cuda"]]
+
+
+def test_operators_on_cards_are_those_of_the_registry() -> None:
+    for name in _C.ops():
+        has = torch._C._dispatch_has_kernel_for_dispatch_key(f"pennyweight::{name}", "CUDA")
+        assert has == (name in ON_CARDS) or not _C.cuda()["built"], name
+
+
+def test_fake_tensors_on_cuda_keep_their_device() -> None:
+    with FakeTensorMode():
+        x = torch.empty(2, 3, 64, dtype=torch.bfloat16, device="cuda")
+        codes, scale = ops.quantize_per_token_int8(x)
+        assert (codes.device.type, codes.shape, scale.shape) == ("cuda", (2, 3, 64), (2, 3, 1))
+        codes, _, hidden = ops.rms_norm_quantize_fp8(
+            x, torch.empty(64, dtype=x.dtype, device="cuda"), 1e-5, x
+        )
+        assert (codes.device.type, codes.dtype, hidden.shape) == ("cuda", torch.uint8, x.shape)
+        codes, _ = ops.silu_mul_quantize_int8(x)
+        assert (codes.device.type, codes.shape) == ("cuda", (2, 3, 32))
+
+
+def compile_fake_card(folder: Path) -> tuple[Path, Path]:
+    source = ROOT / "tests/cuda/fake_card.cpp"
+    torch_cuda, card = folder / "libtorch_cuda.so", folder / "libfake_card.so"
+    include = Path(torch.__file__).parent / "include"
+    flags = ["-std=c++20", "-O1", "-w", "-fPIC", "-shared", f"-isystem{include}",
+             f"-isystem{include}/torch/csrc/api/include"]  # fmt: skip
+    built = run(
+        "g++", *flags, "-DPW_FAKE_TORCH_CUDA", source, "-Wl,-soname,libtorch_cuda.so", "-o", torch_cuda
+    )
+    assert built.returncode == 0, built.stdout
+    libraries = [
+        f"-L{Path(torch.__file__).parent / 'lib'}",
+        "-lc10",
+        "-ltorch_cpu",
+        f"-L{folder}",
+        "-ltorch_cuda",
+    ]
+    built = run("g++", *flags, source, *libraries, f"-Wl,-rpath,{folder}", "-o", card)
+    assert built.returncode == 0, built.stdout
+    return torch_cuda, card
+
+
+@pytest.mark.skipif(not _C.cuda()["built"], reason="NOT CHECKED: pennyweight was built without CUDA")
+def test_operators_on_a_fake_card(emulated: Build, tmp_path: Path) -> None:
+    """Results, device, stream, device guard, errors; the kernels emulated."""
+    torch_cuda, card = compile_fake_card(tmp_path)
+    half = emulated("none") / "libemulated_cards.so"
+    kernels = Path(importlib.util.find_spec("pennyweight._C").origin).parent  # type: ignore[union-attr,arg-type]
+    result = subprocess.run(
+        [sys.executable, ROOT / "tests/cuda/on_fake_card.py", half, torch_cuda, card],
+        env={**__import__("os").environ, "LD_LIBRARY_PATH": str(kernels)},
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stdout
