@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// ops_linear.cpp: the linear layers and their GEMMs as torch operators on the CPU.
+// ops_linear.cpp: the linear layers and their GEMMs as torch operators, on the CPU; the INT8 GEMM on cards too.
 #include "checks.h"
 #include "pennyweight/linear.h"
+#include "place.h"
 
 namespace pennyweight::torch_ops {
 namespace {
@@ -13,6 +14,7 @@ template <class Op>
 Tensor gemm_w8a8(const char* name, ScalarType codes_dtype, int64_t (*panel_bytes)(int64_t, int64_t),
                  const Tensor& codes, const MaybeTensor& row_scale, const Tensor& weight, const MaybeTensor& col_scale,
                  int64_t n, const MaybeTensor& bias, DType out_dtype, bool fast_accum) {
+  const Place place(codes);
   check_positive(name, "n", n);
   const Rows rows = code_rows({name, "codes"}, codes, codes_dtype);
   const Dense panel = packed({name, "weight"}, weight, panel_bytes(n, rows.columns), n, rows.columns);
@@ -166,4 +168,8 @@ STABLE_TORCH_LIBRARY_IMPL(pennyweight, CPU, m) {
   m.impl("linear_w4a16", TORCH_BOX(&linear_w4a16));
   m.impl("linear_w4a8_int8", TORCH_BOX(&linear_w4a8_int8));
   m.impl("linear_bf16", TORCH_BOX(&linear_bf16));
+}
+
+STABLE_TORCH_LIBRARY_IMPL(pennyweight, CUDA, m) {
+  m.impl("gemm_w8a8_int8", TORCH_BOX(&pennyweight::torch_ops::gemm_w8a8_int8));
 }

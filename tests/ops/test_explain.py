@@ -93,3 +93,12 @@ def test_strict_refuses_anything_but_the_best() -> None:
     best = _C.ops()["linear_w8a8_int8"]["implementations"][0]
     out = run(PENNYWEIGHT_STRICT="1")
     assert out == best if best in runnable("linear_w8a8_int8") else "PENNYWEIGHT_STRICT refuses" in out
+
+
+@pytest.mark.skipif(not _C.cuda()["built"], reason="built without CUDA")
+@pytest.mark.parametrize("compute", [75, 80, 90])
+def test_implementations_for_a_card_say_why_not(compute: int) -> None:
+    found = pw.implementations(compute)
+    assert set(found) == {op for op, entry in _C.ops().items() if entry["cuda"]}
+    first = found["quantize_per_token_int8"][0]
+    assert first.name == "sm80" and (first.why_not is None) == (compute >= 80)
