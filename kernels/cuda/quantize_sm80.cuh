@@ -175,7 +175,7 @@ struct Norm {
   static constexpr DType kType = dtype, kKept = dtype;
   static constexpr bool kMovesWhole = kWhole;
   static constexpr bool kSums = true;
-  static constexpr int kChunks = 4, kMaxThreads = dtype == DType::f32 ? 512 : 1024;
+  static constexpr int kChunks = dtype == DType::f32 ? 2 : 4, kMaxThreads = dtype == DType::f32 ? 512 : 1024;
   const void* x;
   const void* residual;
   const void* weight;
@@ -252,12 +252,13 @@ PW_DEVICE void for_chunks(Packed<dtype> (&kept)[kKept], Packed<dtype>* spilled, 
     const int64_t at = (static_cast<int64_t>(i) * threads + thread) * kChunk;
     if (at < k) f(kept[i], at);
   }
+#pragma unroll 1  // four at once would need a stack
   for (int64_t i = kKept; (i * threads + thread) * kChunk < k; ++i)
     f(spilled[(i - kKept) * threads + thread], (i * threads + thread) * kChunk);
 }
 
 template <class Producer, Format format, int kChunks, bool kWarp>
-__global__ void __launch_bounds__(kWarp ? 128 : Producer::kMaxThreads)
+__global__ void __launch_bounds__(kWarp ? 128 : Producer::kMaxThreads, 1)
     quantize_rows(Producer producer, RowOutput output) {
   constexpr DType kKept = Producer::kKept;
   constexpr bool kWhole = Producer::kMovesWhole;

@@ -41,9 +41,11 @@ int32_t aoti_torch_delete_cuda_guard(void* guard) {
 #include <ATen/EmptyTensor.h>
 #include <ATen/core/Tensor.h>
 #include <c10/core/Allocator.h>
-#include <c10/core/CPUAllocator.h>
 #include <c10/core/impl/DeviceGuardImplInterface.h>
 #include <torch/library.h>
+
+#include <cstdlib>
+#include <cstring>
 
 extern "C" PwFakeState pw_fake_state;
 
@@ -71,10 +73,10 @@ C10_REGISTER_GUARD_IMPL(CUDA, Guard)
 
 struct Memory final : c10::Allocator {
   c10::DataPtr allocate(size_t bytes) override {
-    void* p = c10::alloc_cpu(bytes ? bytes : 1);
-    return {p, p, &c10::free_cpu, c10::Device(c10::DeviceType::CUDA, static_cast<int8_t>(pw_fake_state.device))};
+    void* p = std::malloc(bytes ? bytes : 1);
+    return {p, p, &std::free, c10::Device(c10::DeviceType::CUDA, static_cast<int8_t>(pw_fake_state.device))};
   }
-  c10::DeleterFnPtr raw_deleter() const override { return &c10::free_cpu; }
+  c10::DeleterFnPtr raw_deleter() const override { return &std::free; }
   void copy_data(void* to, const void* from, size_t bytes) const override { default_copy_data(to, from, bytes); }
 };
 Memory memory;
@@ -97,8 +99,8 @@ at::Tensor to_card(const at::Tensor& t, int64_t device) {
   return out;
 }
 at::Tensor to_host(const at::Tensor& t) {
-  auto out = at::detail::empty_generic(t.sizes(), c10::GetCPUAllocator(), c10::DispatchKeySet(c10::DispatchKey::CPU),
-                                       t.scalar_type(), {});
+  auto out = at::detail::empty_generic(t.sizes(), c10::GetAllocator(c10::DeviceType::CPU),
+                                       c10::DispatchKeySet(c10::DispatchKey::CPU), t.scalar_type(), {});
   std::memcpy(out.mutable_data_ptr(), t.const_data_ptr(), t.nbytes());
   return out;
 }

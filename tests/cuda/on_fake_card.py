@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Run by test_torch_ops.py: the torch operators on tensors of a fake card, the kernels emulated.
 
-Arguments: the emulated CUDA half of the kernel library, the fake libtorch_cuda.so, the fake card.
+Arguments: libpennyweight_kernels.so, the fake libtorch_cuda.so, the fake card. The emulated CUDA half of the kernel
+library is preloaded, so that it is found before the half that was built.
 """
 
 import ctypes
@@ -9,7 +10,7 @@ import sys
 
 import torch
 
-EMULATED, TORCH_CUDA, CARD = sys.argv[1:]
+KERNELS, TORCH_CUDA, CARD = sys.argv[1:]
 
 
 class State(ctypes.Structure):
@@ -18,8 +19,8 @@ class State(ctypes.Structure):
     _fields_ = [("device", ctypes.c_int32), ("guards", ctypes.c_int32), ("streams", ctypes.c_void_p * 2)]
 
 
-# First, so that its half is found before that of the library that it needs.
-emulated = ctypes.CDLL(EMULATED, ctypes.RTLD_GLOBAL)
+ctypes.CDLL(KERNELS, ctypes.RTLD_GLOBAL)  # what the preloaded half asks of the other
+emulated = ctypes.CDLL(None)
 emulated.pw_last_stream.restype = ctypes.c_void_p
 state = State.in_dll(ctypes.CDLL(TORCH_CUDA, ctypes.RTLD_GLOBAL), "pw_fake_state")
 torch.ops.load_library(CARD)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The torch operators on cuda tensors: shapes by fake tensors, the way to the kernels by a fake card."""
 
-import importlib.util
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -62,10 +62,10 @@ def test_operators_on_a_fake_card(emulated: Build, tmp_path: Path) -> None:
     """Results, device, stream, device guard, errors; the kernels emulated."""
     torch_cuda, card = compile_fake_card(tmp_path)
     half = emulated("none") / "libemulated_cards.so"
-    kernels = Path(importlib.util.find_spec("pennyweight._C").origin).parent  # type: ignore[union-attr,arg-type]
+    kernels = Path(_C.__file__).parent / "libpennyweight_kernels.so"
     result = subprocess.run(
-        [sys.executable, ROOT / "tests/cuda/on_fake_card.py", half, torch_cuda, card],
-        env={**__import__("os").environ, "LD_LIBRARY_PATH": str(kernels)},
+        [sys.executable, ROOT / "tests/cuda/on_fake_card.py", kernels, torch_cuda, card],
+        env=os.environ | {"LD_PRELOAD": str(half)},
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
     )  # fmt: skip
     assert result.returncode == 0, result.stdout
