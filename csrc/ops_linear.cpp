@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// ops_linear.cpp: the linear layers and their GEMMs as torch operators, on the CPU; the INT8 GEMM on cards too.
+// ops_linear.cpp: the linear layers and their GEMMs as torch operators, on the CPU; the INT8 GEMM and W4A16 on cards too.
 #include "checks.h"
 #include "pennyweight/linear.h"
 #include "place.h"
@@ -120,6 +120,7 @@ Tensor linear_w8a8_fp8(const Tensor& x, const Tensor& weight, const Tensor& col_
 Tensor linear_w4a16(const Tensor& x, const Tensor& weight, int64_t n, int64_t group_size,
                     const std::string& scale_dtype, bool zero_points, const MaybeTensor& bias) {
   const char* name = "linear_w4a16";
+  const Place place(x);
   LinearW4A16 op{};
   return linear_w4(name, op, float_rows({name, "x"}, x), weight, n, group_size, scale_dtype, zero_points, bias);
 }
@@ -171,5 +172,7 @@ STABLE_TORCH_LIBRARY_IMPL(pennyweight, CPU, m) {
 }
 
 STABLE_TORCH_LIBRARY_IMPL(pennyweight, CUDA, m) {
-  m.impl("gemm_w8a8_int8", TORCH_BOX(&pennyweight::torch_ops::gemm_w8a8_int8));
+  using namespace pennyweight::torch_ops;
+  m.impl("gemm_w8a8_int8", TORCH_BOX(&gemm_w8a8_int8));
+  m.impl("linear_w4a16", TORCH_BOX(&linear_w4a16));
 }
