@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import signal
@@ -87,6 +88,17 @@ def test_quantized_formats_run_fused_on_our_kernels(folder: Path) -> None:
         fused = [any(isinstance(m, FusedBlock) for m in side.model.modules()) for side in sides]
         layers = [any(isinstance(m, pw.QuantizedLinear) for m in side.model.modules()) for side in sides]
         assert (fused, layers) == ([False, fuse], [False, True])
+
+
+def test_model_object_is_measured_as_it_is(model: Any) -> None:
+    small = copy.deepcopy(model)
+    pw.quantize(small, "W8A8-FP", progress=False)
+    before = [type(module) for module in small.modules()]
+    found = pw.benchmark([model, small], use_cases=CASE, repeats=1, progress=False)
+    assert [row["format"] for row in found.rows] == ["BF16", "W8A8-FP"]
+    assert [type(module) for module in small.modules()] == before
+    pw.quantize(model_copy := copy.deepcopy(model), "W8A8-FP", progress=False, fuse=True)
+    assert pw.benchmark(model_copy, use_cases=CASE, repeats=1, progress=False).rows[0]["format"] == "W8A8-FP"
 
 
 def test_query_makes_exactly_the_tokens_asked_for(model: Any) -> None:

@@ -68,7 +68,8 @@ def run(
         rates: Constant rates between one query at a time and the maximum; 0: the maximum alone.
         seconds: Of each rate of a server's sweep.
         seed: Of prompts and random weights.
-        fuse: Run quantized models fused (`pw.load(..., fuse=True)`).
+        fuse: Run quantized folders and formats made here fused (`pw.load(..., fuse=True)`); a model object runs as
+            it is.
         tokenizer: Of servers and models that carry none, or its folder.
         price: USD an hour of one GPU, or of the machine.
         prices: File of prices (`money.read_prices`); by default the study's, where `gpu` is one of theirs.

@@ -8,7 +8,8 @@
     model                   whose formats they are: name, parameters, config (transformers' main words), or null
     seed, settings          modes, use_cases, scale, repeats, requests, rates, fuse, ...
     prices                  source, date, usd_per_hour; null: none
-    targets                 what was measured: format, name, kind ("folder", "object", "random", "server", "guidellm"),
+    targets                 what was measured: format, name, kind ("folder", "object", "random", "made" of one of these
+                            in memory, "server", "guidellm"),
                             source, scheme, dtype, device, bytes, hash, baseline (bool: others are held against it)
     rows                    one for each format, use case and mode, see below
     notes, partial, seconds

@@ -162,7 +162,14 @@ def _made(target: InProcess, about: dict[str, Any], form: str, fuse: bool) -> Si
     model = copy.deepcopy(target.model)
     quantize(model, Recipe(form, algorithm="rtn", observer="minmax"), progress=False)
     made = InProcess(model, target.tokenizer, f"{target.name}-{form}")
-    described = {**about, "name": made.name, "scheme": form, "bytes": model_bytes(model), "hash": None}
+    described = {
+        **about,
+        "name": made.name,
+        "kind": "made",
+        "scheme": form,
+        "bytes": model_bytes(model),
+        "hash": None,
+    }
     side = Side(
         form, made, described, [f"{form}: rounded to nearest from {target.name}, for its speed alone"]
     )
@@ -172,8 +179,8 @@ def _made(target: InProcess, about: dict[str, Any], form: str, fuse: bool) -> Si
 
 def _fuse(side: Side, fuse: bool) -> None:
     quantized = any(isinstance(module, QuantizedLinear) for module in side.model.modules())
-    if not (fuse and quantized and side.model.device.type == "cpu"):
-        return
+    if side.about["kind"] == "object" or not (fuse and quantized and side.model.device.type == "cpu"):
+        return  # the user's own model stays as it is
     left = fuse_model(side.model)
     side.notes += [f"{side.format}: left unfused: {name}: {reason}" for name, reason in left.items()]
     linear_bf16.place(side.model)
