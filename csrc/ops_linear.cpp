@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// ops_linear.cpp: the linear layers and their GEMMs as torch operators, on the CPU; the INT8 GEMM and W4A16 on cards too.
+// ops_linear.cpp: the linear layers and their GEMMs as torch operators, on the CPU; the INT8 GEMM and W4A16 on cards
+// too.
 #include "checks.h"
 #include "pennyweight/linear.h"
 #include "place.h"
@@ -42,6 +43,7 @@ Tensor gemm_w8a8(const char* name, ScalarType codes_dtype, int64_t (*panel_bytes
 template <class Op>
 Tensor linear_w8a8(const char* name, int64_t (*panel_bytes)(int64_t, int64_t), const Tensor& x, const Tensor& weight,
                    const Tensor& col_scale, const MaybeTensor& bias, const MaybeTensor& smooth, bool fast_accum) {
+  const Place place(x);
   const Rows rows = float_rows({name, "x"}, x);
   const int64_t n = col_scale.numel();
   const Dense by_column = vector({name, "col_scale"}, col_scale, kFloat, n);
@@ -174,5 +176,6 @@ STABLE_TORCH_LIBRARY_IMPL(pennyweight, CPU, m) {
 STABLE_TORCH_LIBRARY_IMPL(pennyweight, CUDA, m) {
   using namespace pennyweight::torch_ops;
   m.impl("gemm_w8a8_int8", TORCH_BOX(&gemm_w8a8_int8));
+  m.impl("linear_w8a8_int8", TORCH_BOX(&linear_w8a8_int8));
   m.impl("linear_w4a16", TORCH_BOX(&linear_w4a16));
 }

@@ -34,6 +34,11 @@ const CudaImplementation gemm_w8a8_int8[] = {
      erased_bytes<GemmW8A8Int8, workspace_gemm_w8a8_int8_sm80>},
 };
 
+const CudaImplementation linear_w8a8_int8[] = {
+    {"sm80", erased_why_not<LinearW8A8Int8, why_not_linear_w8a8_int8_sm80>,
+     erased<LinearW8A8Int8, linear_w8a8_int8_sm80>, erased_bytes<LinearW8A8Int8, workspace_linear_w8a8_int8_sm80>},
+};
+
 const CudaImplementation linear_w4a16[] = {
     {"sm80", erased_why_not<LinearW4A16, why_not_linear_w4a16_sm80>, erased<LinearW4A16, linear_w4a16_sm80>,
      erased_bytes<LinearW4A16, workspace_linear_w4a16_sm80>},
@@ -43,9 +48,16 @@ const CudaImplementation linear_w4a16[] = {
 #define PW_OP(name) {OpId::name, #name, name, sizeof name / sizeof name[0]}
 
 const CudaOp table[] = {
-    PW_OP(quantize_per_token_int8), PW_OP(quantize_per_token_fp8), PW_OP(rms_norm),
-    PW_OP(rms_norm_quantize_int8),  PW_OP(rms_norm_quantize_fp8),  PW_OP(silu_mul_quantize_int8),
-    PW_OP(silu_mul_quantize_fp8),   PW_OP(gemm_w8a8_int8),         PW_OP(linear_w4a16),
+    PW_OP(quantize_per_token_int8),
+    PW_OP(quantize_per_token_fp8),
+    PW_OP(rms_norm),
+    PW_OP(rms_norm_quantize_int8),
+    PW_OP(rms_norm_quantize_fp8),
+    PW_OP(silu_mul_quantize_int8),
+    PW_OP(silu_mul_quantize_fp8),
+    PW_OP(gemm_w8a8_int8),
+    PW_OP(linear_w8a8_int8),
+    PW_OP(linear_w4a16),
 };
 
 }  // namespace

@@ -129,6 +129,39 @@ PW_CASE(gemm_w8a8_int8_sums_do_not_saturate) {
   check(sum == 16384 * k, "the sum is " + std::to_string(sum));
 }
 
+// x to y in one call, against the reference's two steps.
+void check_linear(int64_t m, int64_t n, int64_t k, DType dtype, bool smooth) {
+  Problem problem({m, n, k, dtype});
+  Buffer<uint16_t> x(m * k), y(m * n), expected(m * n);
+  Buffer<float> divisor(k);
+  std::mt19937 random(static_cast<uint32_t>(settings().seed + m + n + k));
+  for (int64_t i = 0; i < m * k; ++i) store_f32(x.data, dtype, i, static_cast<float>(random() % 2001) * 1e-3f - 1.0f);
+  for (int64_t i = 0; i < k; ++i) divisor[i] = static_cast<float>(random() % 100 + 1) * 0.02f;
+  LinearW8A8Int8 op{};
+  op.x = x.data;
+  op.smooth = smooth ? divisor.data : nullptr;
+  op.weight = problem.weight.data;
+  op.col_scale = problem.col_scale.data;
+  op.bias = problem.op.bias;
+  op.m = m;
+  op.n = op.y_stride = n;
+  op.k = op.x_stride = k;
+  op.x_dtype = dtype;
+  op.y = expected.data;
+  reference::linear_w8a8_int8(op, Executor{});
+  op.y = y.data;
+  run_on_card(op, "sm80");
+  check_same(y.data, expected.data, y.count, n, "linear_w8a8_int8 m " + std::to_string(m) + " n " + std::to_string(n));
+}
+
+PW_CASE(linear_w8a8_int8_is_quantization_and_gemm) {
+  check_linear(3, 70, 64, DType::bf16, true);
+  check_linear(1, 65, 67, DType::f16, false);
+  if (settings().small) return;
+  check_linear(65, 200, 176, DType::f16, true);
+  check_linear(2, 64, 4096, DType::bf16, false);
+}
+
 PW_CASE(gemm_w8a8_int8_refuses_unaligned_rows) {
   Problem problem({3, 64, 40});
   problem.op.codes_stride = 40;
