@@ -18,7 +18,7 @@ from emulated_build import ROOT, Build, run
 def compile_command(folder: Path, source: Path) -> list[str]:
     """How ``source`` is compiled in this build, without its source and output."""
     for entry in json.loads((folder / "compile_commands.json").read_text()):
-        if Path(entry["file"]) == source:
+        if Path(entry["file"]) == source and "cuda_tests.dir" in entry["command"]:
             words = shlex.split(entry["command"])
             if "ccache" in Path(words[0]).name:
                 words = words[1:]
@@ -44,7 +44,11 @@ def build_broken(variant: Broken, folder: Path, out: Path) -> Path:
     changed = out / "changed.o"
     compiled = run(*words, "-w", "-c", kernels / variant.unit, "-o", changed)
     assert compiled.returncode == 0, compiled.stdout
-    objects = [path for path in folder.rglob("*.o") if path.name != variant.unit + ".o"]
+    objects = [
+        path
+        for path in (folder / "CMakeFiles/cuda_tests.dir").rglob("*.o")
+        if path.name != variant.unit + ".o"
+    ]
     flags = [word for word in words if word.startswith("-fsanitize")]
     linked = run(words[0], *flags, *objects, changed, "-o", out / "cuda_tests")
     assert linked.returncode == 0, linked.stdout
