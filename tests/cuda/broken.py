@@ -227,16 +227,6 @@ VARIANTS = [
         "quantize_rows_more_than",
     ),
     Broken(
-        "quantize: the reciprocal is not corrected",
-        "quantize_sm80.cuh",
-        "quantize_per_token_sm80.cu",
-        "  return fma_f32(fma_f32(-q, by.scale, v), by.inverse, q);",
-        "  return q;",
-        "none",
-        "codes",
-        "quantize_every_bfloat16",
-    ),
-    Broken(
         "quantize: half away from zero",
         "quantize_sm80.cuh",
         "quantize_per_token_sm80.cu",
