@@ -13,7 +13,8 @@ def report(
     runs: Annotated[
         list[Path],
         typer.Argument(
-            metavar="RUN...", help="JSON of evaluate, quantize, benchmark or pw.sensitivity, or folders of it."
+            metavar="RUN...",
+            help="JSON of evaluate, quantize, benchmark or pw.sensitivity, or folders of it.",
         ),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The page to write.")] = Path(
