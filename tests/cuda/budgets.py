@@ -40,5 +40,6 @@ BUDGETS = [
     ],
     Budget("linear_w4a16_sum", 64, ("LDG.E.NA.128", "STG.E.128")),
     Budget("gemm_w8a8_int8_sum", 64, ("LDG.E.NA.128", "STG.E.128")),
+    Budget("Format)2, ", 128, ("LDG.E",)),  # RMSNorm alone: no amax to reduce
     Budget("quantize_rows<", 128, ("REDUX",)),
 ]
