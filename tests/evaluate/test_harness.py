@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from types import ModuleType
 from typing import Any
 
 import harness_data
+import lm_eval
 import pytest
 import torch
 import transformers
@@ -116,6 +118,31 @@ def test_openllm_v2_runs_all_columns(run: Callable[..., SuiteResult]) -> None:
     assert found.metrics["average"] == pytest.approx(sum(found.tasks.values()) / 6)
     hits = [item for item in found.items if item["task"] == "bbh/bbh_navigate"]
     assert [item["score"] for item in hits] == [1.0 if item["correct"] else -1.0 for item in hits]
+    prompts = [item["correct"] for item in found.items if item["task"] == "ifeval/prompts"]
+    followed = [item["score"] for item in found.items if item["task"] == "ifeval/instructions"]
+    shares = [sum(one) / len(one) for one in (prompts, followed)]
+    assert found.tasks["ifeval"] == pytest.approx(100 * sum(shares) / 2)
+
+
+def test_guessing_gets_one_in_as_many_answers_as_lm_eval_s_subtasks_offer() -> None:
+    folder = Path(lm_eval.__file__).parent / "tasks" / "leaderboard" / "bbh_mc"
+    offered = {}
+    for file in folder.glob("[a-z]*.yaml"):
+        (line,) = re.findall(r"(?ms)^doc_to_choice:\s*(\[.*?\])", file.read_text())
+        offered[f"bbh_{file.stem}"] = len(re.findall(r'"[^"]*"', line))
+    assert len(offered) == 24
+    others = {
+        "mmlu_pro": 10,
+        "gpqa_main": 4,
+        "gpqa_diamond": 4,
+        "gpqa_extended": 4,
+    }  # the paper's group: 0.1, 0.25
+    others |= {
+        "musr_murder_mysteries": 2,
+        "musr_object_placements": 5,
+        "musr_team_allocation": 3,
+    }  # 0.5, 0.2, 1/3
+    assert offered | others == openllm_v2.CHOICES
 
 
 def test_ruler_runs_all_tasks(run: Callable[..., SuiteResult]) -> None:
