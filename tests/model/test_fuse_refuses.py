@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import SIZES
 from fused import RECIPES, assert_alike, pair
 from torch import nn
 
@@ -39,7 +40,6 @@ def fused_and_same(model: Any, ids: torch.Tensor) -> dict[str, str]:
 
 def test_blocks_that_scale_what_they_add_are_left_alone(ids: torch.Tensor) -> None:
     import transformers
-    from conftest import SIZES
 
     torch.manual_seed(0)
     sizes = {name: value for name, value in SIZES.items() if name != "head_dim"}
