@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import FAMILIES, same_state, state
+from families import FAMILIES, same_state, state
 from fused import RECIPES, assert_alike, greedy, pair
 from torch import nn
 

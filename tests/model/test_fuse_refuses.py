@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import SIZES
+from families import SIZES
 from fused import RECIPES, assert_alike, pair
 from torch import nn
 

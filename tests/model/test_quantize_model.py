@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import FAMILIES, same_state, state
+from families import FAMILIES, same_state, state
 from torch import nn
 
 import pennyweight as pw

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import same_state, state
+from families import same_state, state
 
 import pennyweight as pw
 from pennyweight.quantize_layer import FAILED

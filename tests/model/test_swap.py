@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import FAMILIES
+from families import FAMILIES
 from torch import nn
 
 from pennyweight.errors import UnsupportedError
