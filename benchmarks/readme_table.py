@@ -45,7 +45,11 @@ def grid(ops: dict[str, Any]) -> str:
             able = [i for i in ops[op]["implementations"] if names.index(i) >= names.index(name)]
             cells.append("plain loops" if able[0] == "reference" else f"`{able[0]}`")
         lines.append(f"| {device} | " + " | ".join(cells) + " |")
-    lines.append("| CUDA | " + " | ".join(["not yet"] * len(SCHEMES)) + " |")
+    cards = [
+        f"`{ops[op]['cuda'][0]}`, not yet run on a card" if ops[op].get("cuda") else "none"
+        for op in SCHEMES.values()
+    ]
+    lines.append("| CUDA, compute capability 8.0 and later | " + " | ".join(cards) + " |")
     return "\n".join(lines)
 
 
@@ -141,6 +145,8 @@ def main() -> None:
     """Rewrite, or check."""
     from pennyweight import _C
 
+    if not _C.cuda()["built"]:
+        sys.exit("this build has no CUDA half, so the row of cards is not known: build with nvcc, PW_CUDA=ON")
     results = [json.loads(path.read_text()) for path in sorted((HERE / "results").glob("*.json"))]
     before = README.read_text()
     after = fill(before, "speed", "\n\n".join(map(tables, results)))

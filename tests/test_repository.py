@@ -53,6 +53,8 @@ def test_links_lead_somewhere(document: str) -> None:
 
 
 def test_readme_support_grid_is_that_of_the_registry() -> None:
+    if not _C.cuda()["built"]:
+        pytest.skip("the row of cards needs a build with CUDA")
     result = run_python(
         "import sys; sys.path.insert(0, 'benchmarks'); import readme_table as r; from pennyweight import _C;"
         "print(r.grid(_C.ops()) in r.README.read_text())",
