@@ -5,30 +5,20 @@ from __future__ import annotations
 
 import copy
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "checkpoint"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "cli"))
 
 from command import pennyweight  # noqa: F401  (a fixture)
+from threads import one_thread  # noqa: F401  (a fixture)
 from tiny import tiny_model
 from tiny_tokens import tiny_tokenizer
 
 import pennyweight as pw
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Tiny models: more threads cost more than they do."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")
