@@ -35,7 +35,7 @@ import peers  # noqa: E402
 import pennyweight  # noqa: E402, F401
 import results  # noqa: E402
 import roofline  # noqa: E402
-from harness import Evictor, Side, alternate  # noqa: E402
+from harness import SMALL, Side, alternate  # noqa: E402
 from pennyweight import _C  # noqa: E402
 from results import Row, geometric_mean  # noqa: E402
 from weights import OPS, Layer, error_over_bound, relative_error  # noqa: E402
@@ -102,7 +102,7 @@ class Shape:
         self.sample = torch.randperm(n)[:256]
         self.dense = weight[self.sample]
         self.layers = {op: OPS[op](weight, self.sample[:64]) for op in options.op.split(",")}
-        self.evict = Evictor(memory)
+        self.small = {op: OPS[op](weight[:SMALL], self.sample[:0]) for op in self.layers}
         crew.prepare(weight.numpy())
 
     def show_eviction(self) -> str:
@@ -123,7 +123,8 @@ class Shape:
     def _ours(self, op: str, impl: str, x: torch.Tensor) -> tuple[Side, Row]:
         """Check one implementation."""
         layer = self.layers[op]
-        side = Side(impl, partial(forced, layer, x, impl))
+        ready = partial(forced, self.small[op], x, impl)
+        side = Side(impl, partial(forced, layer, x, impl), ready=ready)
         begin = time.perf_counter()
         y = forced(layer, x, impl)
         if time.perf_counter() - begin < self.options.seconds:
@@ -168,7 +169,7 @@ class Shape:
             self._ours(op, impl, x) for op in self.layers for impl in implementations(op, self.options.impl)
         ]
         sides += filter(None, [self._peer(name, x) for name in list(self.crew.sizes)])
-        alternate([side for side, _ in sides], lambda: self.evict(x), self.options.rounds, self.options.seconds,
+        alternate([side for side, _ in sides], self.memory.evict, self.options.rounds, self.options.seconds,
                   self.memory.read)  # fmt: skip
         _C.force(None)
         sizes = {"M": m, "N": self.n, "K": self.k}

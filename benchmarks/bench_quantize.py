@@ -35,7 +35,7 @@ import bars  # noqa: E402
 import results  # noqa: E402
 import roofline  # noqa: E402
 from bench_linear import implementations  # noqa: E402
-from harness import Evictor, Side, alternate  # noqa: E402
+from harness import SMALL, Side, alternate  # noqa: E402
 from pennyweight import _C, ops  # noqa: E402
 from results import Row  # noqa: E402
 
@@ -149,11 +149,11 @@ def many_rows(
 ) -> list[Row]:
     """Time an op's large case with each implementation."""
     rows = []
-    evict, case = Evictor(memory), case_of(op, SIZE, SIZE)
+    case = case_of(op, SIZE, SIZE)
     for impl, new_us in fresh.items():
         share = check(op, impl, case)
         side = Side(impl, partial(forced, impl, case.call))
-        alternate([side], lambda: evict(torch.zeros(1)), options.rounds, options.seconds, memory.copy)
+        alternate([side], memory.evict, options.rounds, options.seconds, memory.copy)
         rate = case.bytes / side.median_us * 1e6
         rows.append({"op": op, "impl": impl, "M": SIZE, "N": 0, "K": SIZE, "bytes": case.bytes,
                      "median_us": side.median_us, "min_us": side.min_us, "spread": side.spread, "fresh_us": new_us,
@@ -175,9 +175,8 @@ def warm_us(call: Callable[[], object], calls: int = 200) -> list[float]:
     return out
 
 
-def product_after(op: str) -> Callable[[tuple[Tensor, ...]], Tensor]:
-    """Return the W8A8 product that takes an op's codes."""
-    n, k = FOLLOWS[op.rpartition("_")[0]]
+def product_after(op: str, n: int, k: int) -> Callable[[tuple[Tensor, ...]], Tensor]:
+    """Return the W8A8 product of (N, K) that takes an op's codes."""
     column = torch.ones(n)
     if op.endswith("int8"):
         packed = ops.pack_int8(torch.randint(-127, 128, (n, k), dtype=torch.int8))
@@ -194,12 +193,11 @@ def one_row(op: str, impl: str, options: argparse.Namespace, memory: roofline.Me
     case = case_of(op, 1, k)
     share = check(op, impl, case)
     codes = case.call()
-    product = product_after(op)
+    product, small = product_after(op, n, k), product_after(op, SMALL, k)
     _C.force(None)
-    after = Side("gemm", lambda: product(codes))
+    after = Side("gemm", lambda: product(codes), ready=lambda: small(codes))
     after.call()
-    evict = Evictor(memory)
-    alternate([after], lambda: evict(codes[0]), options.rounds, options.seconds)
+    alternate([after], memory.evict, options.rounds, options.seconds)
     _C.force(impl)
     times = warm_us(case.call)
     us = statistics.median(times)

@@ -3,9 +3,10 @@
 
 Sides take turns, in an order that is turned round every time, so that whatever else the machine does meets all.
 Before every call as many bytes as twice the last-level cache are written by plain stores (a large memset bypasses the
-cache and evicts nothing), in the process that is timed; activations are then read, so that they are warm and the
-weights are not, and every thread is woken by something small. What the machine's memory does changes within seconds,
-so a limit may be measured after every call, to hold the call against its neighbours.
+cache and evicts nothing), in the process that is timed. That evicts the code too, which in a model ran a layer ago and
+costs 100 us to fetch again; so each side first makes the same call with the first few outputs of the weight, which
+brings back activations and code and wakes the threads, and leaves the weight cold. What the machine's memory does
+changes within seconds, so a limit may be measured after every call, to hold the call against its neighbours.
 """
 
 from __future__ import annotations
@@ -15,12 +16,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import torch
-
-from roofline import Memory
-
 #: After this torch's threads sleep (machine.prepare_torch).
 IDLE_SECONDS = 0.003
+#: Outputs of the weight that a call is readied with.
+SMALL = 256
 
 
 @dataclass
@@ -29,6 +28,7 @@ class Side:
 
     Attributes:
         call: Does it.
+        ready: Called after the eviction: brings back what the layer before would have left in the caches.
         cold: Does it once with everything evicted and returns the seconds; None: ``alternate`` evicts and times
             ``call``.
         limits: What the machine reached in the measurement after each call.
@@ -37,6 +37,7 @@ class Side:
     name: str
     call: Callable[[], object]
     cold: Callable[[], float] | None = None
+    ready: Callable[[], object] = lambda: None
     seconds: list[float] = field(default_factory=list)
     limits: list[float] = field(default_factory=list)
 
@@ -55,19 +56,6 @@ class Side:
             return 0.0
         low, middle, high = statistics.quantiles(self.seconds, n=4)
         return (high - low) / 2 / middle
-
-
-class Evictor:
-    """Pushes everything out of the caches, then takes a tensor back in and wakes torch's threads."""
-
-    def __init__(self, memory: Memory) -> None:
-        self._memory = memory
-        self._awake = torch.zeros(32768 * memory.threads)  # torch gives a thread no less
-
-    def __call__(self, warm: torch.Tensor) -> None:
-        self._memory.evict()
-        warm.sum()
-        self._awake.add_(1)
 
 
 def alternate(sides: list[Side], evict: Callable[[], None], rounds: int, budget: float,
@@ -90,6 +78,7 @@ def alternate(sides: list[Side], evict: Callable[[], None], rounds: int, budget:
                 side.seconds.append(side.cold())
             else:
                 evict()
+                side.ready()
                 begin = time.perf_counter()
                 side.call()
                 side.seconds.append(time.perf_counter() - begin)

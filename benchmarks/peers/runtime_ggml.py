@@ -69,23 +69,15 @@ def _library() -> Any:
 
 ggml = _library()
 _backend: Any = None
-_awake: Any = None
 
 
 def start(threads: int) -> None:
     """Make the backend and its threads."""
-    global _backend, _awake
+    global _backend
     _backend = ggml.ggml_backend_cpu_init()
     ggml.ggml_backend_cpu_set_n_threads(_backend, threads)
     params = ggml.ggml_threadpool_params_default(threads)
     ggml.ggml_backend_cpu_set_threadpool(_backend, ggml.ggml_threadpool_new(ctypes.byref(params)))
-    small = Weight(np.ones((64, 256), np.float32), F32)
-    _awake = Product(small, np.ones((4, 256), np.float32))
-
-
-def wake() -> None:
-    """Run something small on every thread."""
-    _awake.compute()
 
 
 class Context:

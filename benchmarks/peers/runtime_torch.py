@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from with_torch import GROUP, peer, start, tensor, wake
+from with_torch import GROUP, peer, start, tensor
 from worker import Peer
 
-__all__ = ["PEERS", "start", "wake"]
+__all__ = ["PEERS", "start"]
 
 
 def bf16(weight: np.ndarray) -> Peer:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from with_torch import int4, int8, peer, start, tensor, wake
+from with_torch import int4, int8, peer, start, tensor
 from worker import Peer
 
-__all__ = ["PEERS", "start", "wake"]
+__all__ = ["PEERS", "start"]
 CACHED_PRIMITIVES = 32
 
 

@@ -6,10 +6,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 import zentorch  # noqa: F401  (registers its ops)
-from with_torch import int4, int8, peer, start, tensor, wake
+from with_torch import int4, int8, peer, start, tensor
 from worker import Peer
 
-__all__ = ["PEERS", "start", "wake"]
+__all__ = ["PEERS", "start"]
 zen = torch.ops.zentorch
 
 

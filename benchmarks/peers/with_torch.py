@@ -11,20 +11,12 @@ from torch import Tensor
 from worker import Peer
 
 GROUP = 128
-_awake: Tensor
 
 
 def start(threads: int) -> None:
     """Use so many threads."""
-    global _awake
     torch.set_num_threads(threads)
     torch.set_grad_enabled(False)
-    _awake = torch.zeros(32768 * threads)  # torch gives a thread no less
-
-
-def wake() -> None:
-    """Run something small on every thread."""
-    _awake.add_(1)
 
 
 def tensor(weight: np.ndarray) -> Tensor:

@@ -22,9 +22,6 @@ RUNTIME = textwrap.dedent("""
     def start(threads):
         print("a library says hello on standard output")
 
-    def wake():
-        pass
-
     def product(weight):
         return Peer(weight.nbytes, np.array, lambda x: x @ weight.T, np.asarray, np.sum)
 
