@@ -6,7 +6,7 @@ Each result is checked before it is timed; a wrong one is not timed, and ours st
   %BW, best   bytes of the weight per second, as a share of the read bandwidth measured after every call: of medians,
               and of the fastest call by the fastest reading
   %peak       operations as a share of the peak of the instruction that the implementation multiplies with (for a peer:
-              the best one that this machine has for the op)
+              the best one that this machine has for the op), measured after every call for a millisecond; by medians
   vs bf16     torch's bfloat16 linear over this
   vs peer     the fastest peer that computes the same kind of product over this
   error       against the weight before it was quantized, relative (Frobenius), on sampled outputs
@@ -90,14 +90,21 @@ class Shape:
         n, k: Its shape.
         options: The command line.
         crew: The peers' workers.
-        memory: Evicts, and measures the read bandwidth.
+        memory: Evicts, and measures the read bandwidth and instructions' peaks.
+        limits: Measured before; what this machine can measure.
     """
 
     def __init__(
-        self, n: int, k: int, options: argparse.Namespace, crew: peers.Crew, memory: roofline.Memory
+        self,
+        n: int,
+        k: int,
+        options: argparse.Namespace,
+        crew: peers.Crew,
+        memory: roofline.Memory,
+        limits: roofline.Limits,
     ) -> None:
         weight = torch.randn(n, k) * 0.02
-        self.options, self.crew, self.memory = options, crew, memory
+        self.options, self.crew, self.memory, self.limits = options, crew, memory, limits
         self.n, self.k = n, k
         self.sample = torch.randperm(n)[:256]
         self.dense = weight[self.sample]
@@ -120,11 +127,16 @@ class Shape:
             parts.append(f"{bytes_ / 1e6:.1f} MB take {times}")
         return f"evicted, reading the weight {self.n}x{self.k}: {'; '.join(parts)}"
 
+    def _peak(self, op: str, impl: str | None = None) -> dict[str, Any]:
+        """Say what measures an op's peak: arguments of a side."""
+        name = self.limits.instruction(op, impl)
+        return {"peak": partial(self.memory.limit, roofline.PEAKS[name])} if name else {}
+
     def _ours(self, op: str, impl: str, x: torch.Tensor) -> tuple[Side, Row]:
         """Check one implementation."""
         layer = self.layers[op]
         ready = partial(forced, self.small[op], x, impl)
-        side = Side(impl, partial(forced, layer, x, impl), ready=ready)
+        side = Side(impl, partial(forced, layer, x, impl), ready=ready, **self._peak(op, impl))
         begin = time.perf_counter()
         y = forced(layer, x, impl)
         if time.perf_counter() - begin < self.options.seconds:
@@ -139,6 +151,7 @@ class Shape:
         return side, {
             "op": op,
             "impl": impl,
+            "instruction": self.limits.instruction(op, impl),
             "G": layer.group,
             "bytes": layer.bytes,
             "error": error,
@@ -158,7 +171,7 @@ class Shape:
             print(f"peer:{name} M={len(x)} {self.n}x{self.k}: wrong result, relative error {error:.3g} "
                   f"(at most {peers.MOST_ERROR[op]}); not timed", flush=True)  # fmt: skip
             return None
-        side = Side("peer:" + name, lambda: None, partial(self.crew.time, name))
+        side = Side("peer:" + name, lambda: None, partial(self.crew.time, name), **self._peak(op))
         return side, {"op": op, "peer": name, "bytes": self.crew.sizes[name], "error": error}
 
     def run(self, m: int) -> list[Row]:
@@ -183,18 +196,18 @@ def timing(side: Side, bytes_: int, products: int) -> Row:
             "gb_per_s": bytes_ / median / 1e9, "gop_per_s": 2 * products / median / 1e9,
             "read_gb_per_s": statistics.median(side.limits) / 1e9,
             "bandwidth_share": bytes_ / median / statistics.median(side.limits),
-            "best_bandwidth_share": bytes_ / least / max(side.limits)}  # fmt: skip
+            "best_bandwidth_share": bytes_ / least / max(side.limits),
+            "peak_share": 2 * products / median / statistics.median(side.peaks) if side.peaks else None,
+            "best_peak_share": 2 * products / least / max(side.peaks) if side.peaks else None}  # fmt: skip
 
 
-def compare(rows: list[Row], limits: roofline.Limits) -> None:
-    """Add the share of the peak and the ratios to torch, to peers and to the plain loops to a case's rows."""
+def compare(rows: list[Row]) -> None:
+    """Add the ratios to torch, to peers and to the plain loops to a case's rows."""
     base = next((r["median_us"] for r in rows if r.get("peer") == "torch_bf16"), None)
     loops = {r["op"]: r["median_us"] for r in rows if r.get("impl") == "reference"}
     for r in rows:
         rivals = [other for other in rows if other.get("peer") and other["op"] == r["op"] and r.get("impl")]
         best = min(rivals, key=lambda other: float(other["median_us"]), default=None)
-        peak = limits.compute(r["op"], r.get("impl"))
-        r["peak_share"] = r["gop_per_s"] * 1e9 / peak if peak else None
         r["vs_bf16"] = base / r["median_us"] if base else None
         r["vs_peer"] = best["median_us"] / r["median_us"] if best else None
         r["best_peer"] = best["peer"] if best else None
@@ -260,7 +273,7 @@ def main() -> None:
             print(f"peer:{runtime}: {why}")
         print("limits " + ", ".join(f"{k} {v / 1e9:.0f}" for k, v in limits.to_dict().items()) + " G/s")
         for shape in options.shapes.split(","):
-            case = Shape(*map(int, shape.split("x")), options, crew, memory)
+            case = Shape(*map(int, shape.split("x")), options, crew, memory, limits)
             print(case.show_eviction())
             for name, why in crew.refused.items():
                 print(f"peer:{name} {shape}: {why}")
@@ -268,10 +281,8 @@ def main() -> None:
             for m in map(int, (ALL_M if options.m == "all" else options.m).split(",")):
                 limits = limits.or_better(memory.limits(rounds=1))
                 cases.append(case.run(m))
-                compare(cases[-1], limits)
+                compare(cases[-1])
                 print("\n".join(map(line, cases[-1])), flush=True)
-    for rows in cases:  # once more, by the best limits seen
-        compare(rows, limits)
     rows = [row for case in cases for row in case]
     print(
         "limits " + ", ".join(f"{k} {v / 1e9:.0f}" for k, v in limits.to_dict().items()) + " G/s, best seen"

@@ -5,8 +5,9 @@ Sides take turns, in an order that is turned round every time, so that whatever 
 Before every call as many bytes as twice the last-level cache are written by plain stores (a large memset bypasses the
 cache and evicts nothing), in the process that is timed. That evicts the code too, which in a model ran a layer ago and
 costs 100 us to fetch again; so each side first makes the same call with the first few outputs of the weight, which
-brings back activations and code and wakes the threads, and leaves the weight cold. What the machine's memory does
-changes within seconds, so a limit may be measured after every call, to hold the call against its neighbours.
+brings back activations and code and wakes the threads, and leaves the weight cold. What the machine's memory and its
+cores do changes within seconds, where others share them: limits may be measured after every call, to hold the call
+against its neighbours.
 """
 
 from __future__ import annotations
@@ -31,15 +32,19 @@ class Side:
         ready: Called after the eviction: brings back what the layer before would have left in the caches.
         cold: Does it once with everything evicted and returns the seconds; None: ``alternate`` evicts and times
             ``call``.
-        limits: What the machine reached in the measurement after each call.
+        peak: Measures the peak of the instruction that it multiplies with.
+        limits: What the machine's memory reached in the measurement after each call.
+        peaks: What ``peak`` gave after each call.
     """
 
     name: str
     call: Callable[[], object]
     cold: Callable[[], float] | None = None
     ready: Callable[[], object] = lambda: None
+    peak: Callable[[], float] | None = None
     seconds: list[float] = field(default_factory=list)
     limits: list[float] = field(default_factory=list)
+    peaks: list[float] = field(default_factory=list)
 
     @property
     def median_us(self) -> float:
@@ -85,3 +90,5 @@ def alternate(sides: list[Side], evict: Callable[[], None], rounds: int, budget:
                 time.sleep(IDLE_SECONDS)
             if limit:
                 side.limits.append(limit())
+            if side.peak:
+                side.peaks.append(side.peak())

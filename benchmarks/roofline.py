@@ -12,7 +12,8 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 #: Order of `limit()` in limits.cpp; copy comes with stores around the caches and with plain ones.
-READ, COPY_AROUND, COPY_PLAIN, VNNI, BF16, FMA, FMA256, MADD16, MADD8 = range(9)
+READ, COPY_AROUND, COPY_PLAIN = range(3)
+PEAKS = {name: i for i, name in enumerate(("vnni", "bf16", "fma", "fma256", "madd16", "madd8"), start=3)}
 
 
 @dataclass
@@ -33,21 +34,21 @@ class Limits:
     madd16: float = 0.0
     madd8: float = 0.0
 
-    def compute(self, op: str, impl: str | None = None) -> float:
-        """Return the peak of the instruction that an implementation of a linear layer multiplies with; 0: none.
+    def instruction(self, op: str, impl: str | None = None) -> str | None:
+        """Name the limit of the instruction that an implementation of a linear layer multiplies with; None: none.
 
         Args:
             op: The op, which says what is multiplied: INT8 codes, nibbles by INT8 codes, or floats.
             impl: The implementation; None: the best instruction of this machine.
         """
         if impl == "reference":
-            return 0.0
-        bytes_of_256 = self.madd8 if "w4a8" in op else self.madd16
+            return None
+        bytes_of_256 = "madd8" if "w4a8" in op else "madd16"
         if impl == "avx2":
-            return bytes_of_256 if "int8" in op else self.fma256
+            return bytes_of_256 if "int8" in op else "fma256"
         if "int8" in op:
-            return self.vnni or bytes_of_256
-        return self.fma if impl == "avx512vnni" else self.bf16 or self.fma
+            return "vnni" if self.vnni else bytes_of_256
+        return "bf16" if self.bf16 and impl != "avx512vnni" else "fma"
 
     def or_better(self, other: Limits) -> Limits:
         """Return the higher of two measurements of each: other programs only ever take away."""
@@ -118,8 +119,8 @@ class Memory:
         self._code.evict(self.threads, self._address, self.bytes)
 
     def limits(self, rounds: int = 3) -> Limits:
-        """Measure every limit; the best of some rounds."""
-        peaks = [self.best(what, rounds) for what in (VNNI, BF16, FMA, FMA256, MADD16, MADD8)]
+        """Measure every limit; the best of some rounds, ten times as many of an instruction's peak, which are short."""
+        peaks = [self.best(what, 10 * rounds) for what in PEAKS.values()]
         return Limits(self.best(READ, rounds), max(self.copy() for _ in range(rounds)), *peaks)
 
 

@@ -20,7 +20,7 @@ OP = "linear_w8a8_int8"
 def row(n: int, k: int, m: int, us: float, **more: Any) -> results.Row:
     """A row of 1 GB/s and 1 Gop/s per microsecond saved from 1000, to have round figures."""
     who = {} if "peer" in more else {"impl": "avx512vnni"}
-    rates = {"bandwidth_share": us / 1000, "gop_per_s": us, "peak_share": us / 1000}
+    rates = {"bandwidth_share": us / 1000, "gop_per_s": us, "peak_share": us / 1000, "instruction": "vnni"}
     return {"op": OP, "M": m, "N": n, "K": k, "median_us": us, **who, **rates, **more}
 
 
