@@ -4,10 +4,12 @@
 
 #include <torch/csrc/stable/ops.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cmath>
 #include <new>
 #include <stdexcept>
+#include <vector>
 
 #include "pennyweight/cuda.h"
 #include "place.h"
@@ -114,23 +116,48 @@ Dense dense(const Tensor& t) {
   return out;
 }
 
-struct Task {
-  void (*run)(void*, int64_t);
-  void* arg;
-  std::atomic<bool> out_of_memory{false};
+// One call's tasks, cut into a run of neighbours per thread. Who is done with its own helps with the others', so that a
+// thread which the system stops for a while, or a slower core, costs what it did not do and not its whole share.
+class Tasks {
+ public:
+  Tasks(int64_t count, int64_t threads, void (*run)(void*, int64_t), void* arg) : run_(run), arg_(arg), runs_(threads) {
+    for (int64_t t = 0; t < threads; ++t) {
+      runs_[t].next = count * t / threads;
+      runs_[t].end = count * (t + 1) / threads;
+    }
+  }
+  // A task that runs out of memory is reported as such; torch's shim would turn it into a message without content.
+  void work(int64_t thread) {
+    const int64_t threads = static_cast<int64_t>(runs_.size());
+    try {
+      for (int64_t t = 0; t < threads; ++t) {
+        Run& run = runs_[(thread + t) % threads];
+        for (int64_t i; (i = run.next.fetch_add(1, std::memory_order_relaxed)) < run.end;) run_(arg_, i);
+      }
+    } catch (const std::bad_alloc&) {
+      out_of_memory_ = true;
+    }
+  }
+  bool out_of_memory() const { return out_of_memory_; }
+
+ private:
+  struct alignas(64) Run {
+    std::atomic<int64_t> next;
+    int64_t end;
+  };
+  void (*run_)(void*, int64_t);
+  void* arg_;
+  std::vector<Run> runs_;
+  std::atomic<bool> out_of_memory_{false};
 };
 
-// A task that runs out of memory is reported as such; torch's shim would turn it into a message without content.
-void torch_parallel(void*, int64_t tasks, void (*run)(void*, int64_t), void* arg) {
-  Task task{run, arg};
-  torch::stable::parallel_for(0, tasks, 1, [&task](int64_t begin, int64_t end) {
-    try {
-      for (int64_t i = begin; i < end; ++i) task.run(task.arg, i);
-    } catch (const std::bad_alloc&) {
-      task.out_of_memory = true;
-    }
+void torch_parallel(void*, int64_t count, void (*run)(void*, int64_t), void* arg) {
+  const int64_t threads = std::min<int64_t>(torch::stable::get_num_threads(), count);
+  Tasks tasks(count, threads, run, arg);
+  torch::stable::parallel_for(0, threads, 1, [&tasks](int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; ++t) tasks.work(t);
   });
-  if (task.out_of_memory) throw std::bad_alloc();
+  if (tasks.out_of_memory()) throw std::bad_alloc();
 }
 
 }  // namespace
