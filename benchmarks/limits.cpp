@@ -206,11 +206,12 @@ extern "C" double limit(int what, int threads, void* buffer, long bytes) {
   }
 }
 
-// One plain store per line, by every thread, since each core has caches of its own. (A large memset goes around them.)
+// One load per line, by every thread, since each core has caches of its own. (Stores would leave lines behind that are
+// written back while the next call is timed; a large memset goes around the caches.)
 extern "C" void evict(int threads, void* buffer, long bytes) {
   const long share = bytes / threads / 64 * 64;
   timed(threads, [=](int thread) {
-    volatile int32_t* line = reinterpret_cast<int32_t*>(static_cast<char*>(buffer) + thread * share);
-    for (long i = 0; i < share / 4; i += 16) line[i] = line[i] + 1;
+    const volatile int32_t* line = reinterpret_cast<const int32_t*>(static_cast<char*>(buffer) + thread * share);
+    for (long i = 0; i < share / 4; i += 16) (void)line[i];
   });
 }

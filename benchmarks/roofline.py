@@ -90,7 +90,7 @@ class Memory:
         self._pages.madvise(mmap.MADV_HUGEPAGE)
         self._address = ctypes.addressof(ctypes.c_char.from_buffer(self._pages))
         self._copy: int | None = None
-        self.evict()  # first touch
+        self.limit(COPY_PLAIN)  # first touch
 
     def limit(self, what: int) -> float:
         """Measure one limit once."""
@@ -115,7 +115,7 @@ class Memory:
         return bytes_ / float(self._code.limit(READ, self.threads, address, bytes_))
 
     def evict(self) -> None:
-        """Push everything else out of the caches, by plain stores over twice the last-level cache."""
+        """Push everything else out of the caches, by reading twice the last-level cache."""
         self._code.evict(self.threads, self._address, self.bytes)
 
     def limits(self, rounds: int = 3) -> Limits:
