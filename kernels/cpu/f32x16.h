@@ -36,7 +36,8 @@ inline F32x16 operator+(F32x16 a, F32x16 b) { return {_mm512_add_ps(a.v, b.v)}; 
 inline F32x16 operator*(F32x16 a, F32x16 b) { return {_mm512_mul_ps(a.v, b.v)}; }
 inline F32x16 operator/(F32x16 a, F32x16 b) { return {_mm512_div_ps(a.v, b.v)}; }
 inline F32x16 fma(F32x16 a, F32x16 b, F32x16 c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
-inline F32x16 max(F32x16 a, F32x16 b) { return {_mm512_max_ps(a.v, b.v)}; }  // b where either is NaN
+inline F32x16 fnma(F32x16 a, F32x16 b, F32x16 c) { return {_mm512_fnmadd_ps(a.v, b.v, c.v)}; }  // c - a b
+inline F32x16 max(F32x16 a, F32x16 b) { return {_mm512_max_ps(a.v, b.v)}; }                     // b where either is NaN
 inline F32x16 min(F32x16 a, F32x16 b) { return {_mm512_min_ps(a.v, b.v)}; }
 inline F32x16 round_half_even(F32x16 a) { return {_mm512_roundscale_ps(a.v, kNearest)}; }
 
@@ -45,6 +46,7 @@ inline F32x16 as_float(I32x16 a) { return {_mm512_castsi512_ps(a.v)}; }
 inline I32x16 to_int(F32x16 a) { return {_mm512_cvtps_epi32(a.v)}; }
 inline F32x16 to_float(I32x16 a) { return {_mm512_cvtepi32_ps(a.v)}; }
 inline I32x16 operator+(I32x16 a, I32x16 b) { return {_mm512_add_epi32(a.v, b.v)}; }
+inline I32x16 operator-(I32x16 a, I32x16 b) { return {_mm512_sub_epi32(a.v, b.v)}; }
 inline I32x16 operator&(I32x16 a, I32x16 b) { return {_mm512_and_si512(a.v, b.v)}; }
 inline I32x16 operator|(I32x16 a, I32x16 b) { return {_mm512_or_si512(a.v, b.v)}; }
 inline I32x16 operator^(I32x16 a, I32x16 b) { return {_mm512_xor_si512(a.v, b.v)}; }
@@ -67,11 +69,6 @@ inline __m128i low_bytes(I32x16 a) { return _mm512_cvtepi32_epi8(a.v); }
 inline __m256i low_words(I32x16 a) { return _mm512_cvtepi32_epi16(a.v); }
 inline __m256i half_words(F32x16 a) { return _mm512_cvtps_ph(a.v, kNearest); }
 inline F32x16 from_half_words(__m256i a) { return {_mm512_cvtph_ps(a)}; }
-// One cache line, past the caches.
-inline void stream_line(void* p, const __m128i (&v)[4]) {
-  const __m512i low = _mm512_castsi256_si512(_mm256_set_m128i(v[1], v[0]));
-  _mm512_stream_si512(static_cast<__m512i*>(p), _mm512_inserti64x4(low, _mm256_set_m128i(v[3], v[2]), 1));
-}
 inline __m256i low_half(I32x16 a) { return _mm512_castsi512_si256(a.v); }
 inline __m256i high_half(I32x16 a) { return _mm512_extracti64x4_epi64(a.v, 1); }
 inline __m256 low_half(F32x16 a) { return _mm512_castps512_ps256(a.v); }
@@ -112,6 +109,9 @@ inline F32x16 operator/(F32x16 a, F32x16 b) { return {_mm256_div_ps(a.lo, b.lo),
 inline F32x16 fma(F32x16 a, F32x16 b, F32x16 c) {
   return {_mm256_fmadd_ps(a.lo, b.lo, c.lo), _mm256_fmadd_ps(a.hi, b.hi, c.hi)};
 }
+inline F32x16 fnma(F32x16 a, F32x16 b, F32x16 c) {
+  return {_mm256_fnmadd_ps(a.lo, b.lo, c.lo), _mm256_fnmadd_ps(a.hi, b.hi, c.hi)};
+}
 inline F32x16 max(F32x16 a, F32x16 b) { return {_mm256_max_ps(a.lo, b.lo), _mm256_max_ps(a.hi, b.hi)}; }
 inline F32x16 min(F32x16 a, F32x16 b) { return {_mm256_min_ps(a.lo, b.lo), _mm256_min_ps(a.hi, b.hi)}; }
 inline F32x16 round_half_even(F32x16 a) { return {_mm256_round_ps(a.lo, kNearest), _mm256_round_ps(a.hi, kNearest)}; }
@@ -121,6 +121,7 @@ inline F32x16 as_float(I32x16 a) { return {_mm256_castsi256_ps(a.lo), _mm256_cas
 inline I32x16 to_int(F32x16 a) { return {_mm256_cvtps_epi32(a.lo), _mm256_cvtps_epi32(a.hi)}; }
 inline F32x16 to_float(I32x16 a) { return {_mm256_cvtepi32_ps(a.lo), _mm256_cvtepi32_ps(a.hi)}; }
 inline I32x16 operator+(I32x16 a, I32x16 b) { return {_mm256_add_epi32(a.lo, b.lo), _mm256_add_epi32(a.hi, b.hi)}; }
+inline I32x16 operator-(I32x16 a, I32x16 b) { return {_mm256_sub_epi32(a.lo, b.lo), _mm256_sub_epi32(a.hi, b.hi)}; }
 inline I32x16 operator&(I32x16 a, I32x16 b) { return {_mm256_and_si256(a.lo, b.lo), _mm256_and_si256(a.hi, b.hi)}; }
 inline I32x16 operator|(I32x16 a, I32x16 b) { return {_mm256_or_si256(a.lo, b.lo), _mm256_or_si256(a.hi, b.hi)}; }
 inline I32x16 operator^(I32x16 a, I32x16 b) { return {_mm256_xor_si256(a.lo, b.lo), _mm256_xor_si256(a.hi, b.hi)}; }
@@ -152,10 +153,6 @@ inline __m256i half_words(F32x16 a) {
 }
 inline F32x16 from_half_words(__m256i a) {
   return {_mm256_cvtph_ps(_mm256_castsi256_si128(a)), _mm256_cvtph_ps(_mm256_extracti128_si256(a, 1))};
-}
-inline void stream_line(void* p, const __m128i (&v)[4]) {
-  _mm256_stream_si256(static_cast<__m256i*>(p), _mm256_set_m128i(v[1], v[0]));
-  _mm256_stream_si256(static_cast<__m256i*>(p) + 1, _mm256_set_m128i(v[3], v[2]));
 }
 inline __m256i low_half(I32x16 a) { return a.lo; }
 inline __m256i high_half(I32x16 a) { return a.hi; }

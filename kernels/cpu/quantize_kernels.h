@@ -2,254 +2,159 @@
 // quantize_kernels.h: per-token quantization and what is fused with it, on sixteen lanes; included by
 // quantize_avx2.cpp and quantize_avx512vnni.cpp, which give it its instruction set.
 //
-//   v = x / smooth                                   quantize_per_token        (never stored: computed in both passes)
-//   v = round(w * round((x + r) * rsqrt(mean + eps)))  rms_norm_quantize       (kept as float32 in a row of workspace)
-//   v = round(round(silu(gate)) * up)                silu_mul_quantize         (the same)
-//   scale = max|v| / 127 or 448;   codes = round-half-even(v / scale)
+//   v = x / smooth                                     quantize_per_token
+//   v = round(w * round((x + r) * rsqrt(mean + eps)))  rms_norm_quantize
+//   v = round(round(silu(gate)) * up)                  silu_mul_quantize
+//   codes, scale = quantize(v)                         quantize_codes.h
 //
 // Shapes    x (M,K) any stride; codes (M,K); scale (M,); smooth, weight (K,)
-// Needs     any M, K (the last K mod 16 elements go through a zeroed buffer)
-// Walk      a row is one task: pass 1 finds the amax (and the fused value), pass 2 divides and rounds, fetching the
-// next
-//           row meanwhile. The row of workspace (4K bytes) stays in L1 or L2, so memory is read once and written once,
-//           past the caches where all codes together exceed half of L3.
-// Numerics  bit for bit the plain loops: true division, sixteen lanes of fused multiply-adds for the sum of squares,
-//           numerics.h's exp operation by operation. The amax is taken on the bits of |v|, where NaN and Inf win.
-// Limit     the division: plain INT8 on Zen 4 takes 9 cycles per sixteen values, about what one vdivps takes
-// Tried     Zen 4, one thread, (256, 4096) bf16, thread CPU time in us, AVX-512 / AVX2 / plain loops: INT8 160 / 186 /
-//           2070, FP8 264 / 352 / 2280, RMSNorm with residual 672 / 722 / 8875, SiLU 863 / 1132 / 16339.
-//           Ice Lake, two threads, (8192, 8192) bf16, share of the copy bandwidth before and after: INT8 40 and 59 to
-//           74 %, FP8 35 and 47 %, by three changes that do little alone: fetching the next row while this one's codes
-//           are made, codes written past the caches in whole lines (in quarters of a line they cost 20 % instead), and
-//           the amax of 16-bit floats taken on their bits. RMSNorm 43 and 44 %, SiLU 27 and 26 %: arithmetic bounds
-//           them. A reciprocal with two corrections for the division (the same bits): 2 to 10 % on top in a loop of
-//           its own, not taken.
+// Needs     any M, K (the last K mod 64 elements go through a padded buffer)
+// Walk      a row is one task. A fused op first writes v, rounded to x's type as it is, to a row of workspace that
+// stays
+//           in L1 or L2, and quantizes that as any other row; so memory is read once and written once, past the caches
+//           where all codes together exceed half of L3. The next row is fetched while this one's codes are made.
+// Numerics  bit for bit the plain loops: sixteen lanes of fused multiply-adds for the sum of squares, numerics.h's exp
+//           operation by operation. bf16 is rounded without regard to NaN, whose upper half survives that unless its
+//           lower half is nearly full, and what comes from 16-bit values has it empty; rows that hold one are done
+//           again with NaN made canonical.
+// Limit     memory for plain INT8 and FP8; arithmetic behind RMSNorm (about 35 operations a value) and SiLU (45)
+// Tried     Zen 4, a row of 2048 bf16 values in L1, cycles per sixteen: INT8 5.0, FP8 9.5, RMSNorm with residual and
+// INT8
+//           25, SiLU and INT8 39; with divisions and bytes packed sixteen at a time they were 11, 15, 43 and 54.
+//           (8192, 8192) at 24 GB/s of reads, two threads: INT8 5.9 ms, FP8 7.3, RMSNorm 24, SiLU 28, against 4.3, 4.3,
+//           10 and 7.1 for a copy of as many bytes. The first read of a row runs at the memory's rate, the rest waits
+//           for nothing, and the two do not overlap: fetching the next row meanwhile, in L2 (plain ops: 8.0 without),
+//           is held by the 24 lines that a core may wait for; into L1 it is slower; finding the next row's amax along
+//           with this one's codes is slower by a third (two rows of 16 KB push each other out of L1). Behind RMSNorm
+//           fetching gains nothing. Ice Lake: codes written past the caches in whole lines gain 20 % over quarters of a
+//           line.
 // Reference kernels/reference/quantize.cpp
 #pragma once
-#include "f32x16.h"
 #include "pennyweight/device.h"
 #include "pennyweight/quantize.h"
-#include "quantize_row.h"
+#include "quantize_codes.h"
 #include "scratch.h"
 
 namespace pennyweight::cpu {
 namespace {
 
-enum class Format { int8, fp8 };
-
-// ---- codes of 16 values, scale > 0
-inline __m128i int8_codes(F32x16 v, F32x16 scale) {
-  const I32x16 q = to_int(v / scale);  // |q| < 2^8 even where the scale is subnormal
-  return low_bytes(max(splat_i32(-127), min(splat_i32(127), q)));
+// Whether rows of k elements, each `bytes` long, are written past the caches: whole lines, and more than would stay.
+inline bool goes_past_caches(const void* rows, int64_t m, int64_t k, int64_t bytes) {
+  return reinterpret_cast<uintptr_t>(rows) % 64 == 0 && k % 64 == 0 && m * k * bytes > device().l3_bytes / 2;
 }
-inline __m128i e4m3_codes(F32x16 v, F32x16 scale) {
-  const I32x16 u = bits(v / scale), a = u & splat_i32(0x7fffffff);
-  const I32x16 sign = shift_right<24>(u) & splat_i32(0x80);
-  const I32x16 subnormal = to_int(as_float(a) * splat(0x1p9f));
-  const I32x16 rounded = shift_right<20>(a + splat_i32(0x7ffff) + (shift_right<20>(a) & splat_i32(1)));
-  const I32x16 normal = min(rounded + splat_i32(-(120 << 3)), splat_i32(0x7e));
-  return low_bytes(select_less(a, splat_i32(0x3c800000), subnormal, normal) | sign);
-}
-
-// ---- where a row's codes go
-struct Codes {
-  void* row;
-  bool stream;  // past the caches, in whole lines: row and k are multiples of 64
-};
-
-// Codes of row m of a whole op; those of all its rows are streamed where they would not stay in a cache anyway.
 template <class Op>
 inline Codes codes_of(const Op& op, int64_t m) {
-  const bool aligned = reinterpret_cast<uintptr_t>(op.codes) % 64 == 0 && op.k % 64 == 0;
-  return {static_cast<uint8_t*>(op.codes) + m * op.k, aligned && op.m * op.k > device().l3_bytes / 2};
+  return {static_cast<uint8_t*>(op.codes) + m * op.k, goes_past_caches(op.codes, op.m, op.k, 1)};
 }
-
-template <Format format>
-inline __m128i codes_16(F32x16 v, F32x16 scale) {
-  return format == Format::int8 ? int8_codes(v, scale) : e4m3_codes(v, scale);
-}
-inline void store_codes(void* row, int64_t i, int count, __m128i c) {
-  __m128i* p = reinterpret_cast<__m128i*>(static_cast<uint8_t*>(row) + i);
-  if (count == 16) return _mm_storeu_si128(p, c);
-  copy_bytes(p, &c, count);
-}
-
-inline I32x16 wider(I32x16 amax, F32x16 v) { return max(amax, bits(v) & splat_i32(0x7fffffff)); }
-
-// Scale (returned) and codes of a row whose amax is known; value(i, count) gives 16 of its elements, fetch(i) asks for
-// what the next row will need in their place.
-template <Format format, class Value, class Fetch>
-inline float quantize_values(uint32_t amax_bits, int64_t k, const Codes& codes, Value&& value, Fetch&& fetch) {
-  const float scale = activation_scale(amax_bits, format == Format::int8 ? 127.0f : 448.0f);
-  if (!(scale > 0.0f)) {
-    __builtin_memset(codes.row, 0, static_cast<size_t>(k));
-    return scale;
-  }
-  const F32x16 divisor = splat(scale);
-  if (codes.stream) {
-    for (int64_t i = 0; i < k; i += 64) {
-      __m128i line[4];
-#pragma GCC unroll 4
-      for (int j = 0; j < 4; ++j) {
-        fetch(i + 16 * j);
-        line[j] = codes_16<format>(value(i + 16 * j, 16), divisor);
-      }
-      stream_line(static_cast<uint8_t*>(codes.row) + i, line);
-    }
-    _mm_sfence();  // nothing else orders streamed stores
-    return scale;
-  }
-  for_each_16(k, [&](int64_t i, int count) __attribute__((always_inline)) {
-    fetch(i);
-    store_codes(codes.row, i, count, codes_16<format>(value(i, count), divisor));
-  });
-  return scale;
-}
-inline uint32_t widest(I32x16 amax) { return static_cast<uint32_t>(max_lane(amax)); }
-
-template <DType dtype>
-inline const void* at(const void* p, int64_t i) {
-  return static_cast<const char*>(p) + i * dtype_bytes(dtype);
-}
-template <DType dtype>
-inline void* at(void* p, int64_t i) {
-  return static_cast<char*>(p) + i * dtype_bytes(dtype);
-}
-
 // ---- plain
-// Fetches what lies at the same place of the next row, `bytes` on; 0: nothing.
-template <DType dtype>
-inline void fetch_next(const void* row, int64_t i, int64_t bytes) {
-  if (bytes) _mm_prefetch(static_cast<const char*>(row) + i * dtype_bytes(dtype) + bytes, _MM_HINT_T1);
-}
-template <class Op>
-inline int64_t next_row(const Op& op, int64_t m, int64_t stride) {
-  return m + 1 < op.m ? stride * dtype_bytes(op.x_dtype) : 0;
-}
-
-// Bits of max|x|, as float32. Sixteen-bit floats order like their bits, so they need no conversion on the way.
-template <DType dtype>
-inline uint32_t row_amax(const void* x, int64_t k) {
-  if constexpr (dtype == DType::f32) {
-    I32x16 amax = splat_i32(0);
-    for_each_16(k, [&](int64_t i, int count)
-                       __attribute__((always_inline)) { amax = wider(amax, load<dtype>(at<dtype>(x, i), count)); });
-    return widest(amax);
-  } else {
-    const __m256i magnitude = _mm256_set1_epi16(0x7fff);
-    __m256i amax = _mm256_setzero_si256();
-    for_each_16(k, [&](int64_t i, int count) __attribute__((always_inline)) {
-      __m256i words = _mm256_setzero_si256();
-      if (count == 16)
-        words = _mm256_loadu_si256(static_cast<const __m256i*>(at<dtype>(x, i)));
-      else
-        copy_bytes(&words, at<dtype>(x, i), count * 2);
-      amax = _mm256_max_epu16(amax, _mm256_and_si256(words, magnitude));
-    });
-    alignas(32) uint16_t lanes[16];
-    _mm256_store_si256(reinterpret_cast<__m256i*>(lanes), amax);
-    return widest(bits(load<dtype>(lanes, 16)));
-  }
-}
-
-template <Format format, DType dtype>
-float quantize_row(const ActivationRow& row, const Codes& codes, int64_t next) {
-  auto x = [&](int64_t i, int count) __attribute__((always_inline)) { return load<dtype>(at<dtype>(row.x, i), count); };
-  auto fetch = [&](int64_t i) __attribute__((always_inline)) { fetch_next<dtype>(row.x, i, next); };
-  if (!row.smooth) return quantize_values<format>(row_amax<dtype>(row.x, row.k), row.k, codes, x, fetch);
-  auto smoothed = [&](int64_t i, int count) __attribute__((always_inline)) {
-    F32x16 divisor = splat(1.0f);  // past the end of the row 0 / 1
-    if (count == 16) {
-      divisor = load_f32(row.smooth + i);
-    } else {
-      alignas(64) float tail[16];
-      store_f32(tail, divisor);
-      copy_bytes(tail, row.smooth + i, count * 4);
-      divisor = load_f32(tail);
-    }
-    return x(i, count) / divisor;
-  };
-  I32x16 amax = splat_i32(0);
-  for_each_16(row.k,
-              [&](int64_t i, int count) __attribute__((always_inline)) { amax = wider(amax, smoothed(i, count)); });
-  return quantize_values<format>(widest(amax), row.k, codes, smoothed, fetch);
-}
-
-// next: bytes to the row that will be quantized after this one; 0: none.
 template <Format format>
-float quantize_row(const ActivationRow& row, const Codes& codes, int64_t next) {
+float quantize_row(const ActivationRow& row, const Codes& codes, const void* next) {
   return with_dtype(row.dtype, [&](auto tag) { return quantize_row<format, decltype(tag)::value>(row, codes, next); });
 }
 
 template <Format format>
 void quantize_per_token(const QuantizePerToken& op, const Executor& executor) {
+  const int64_t stride = op.x_stride * dtype_bytes(op.x_dtype);
   parallel_for(executor, op.m, [&](int64_t m) {
-    const void* x = static_cast<const char*>(op.x) + m * op.x_stride * dtype_bytes(op.x_dtype);
-    op.scale[m] = quantize_row<format>({x, op.smooth, op.k, op.x_dtype}, codes_of(op, m), next_row(op, m, op.x_stride));
+    const char* x = static_cast<const char*>(op.x) + m * stride;
+    const void* next = m + 1 < op.m ? x + stride : nullptr;
+    op.scale[m] = quantize_row<format>({x, op.smooth, op.k, op.x_dtype}, codes_of(op, m), next);
   });
 }
 
-// ---- fused: v lies in a row of workspace between the passes
-inline float* value_row(int64_t k) {
-  return static_cast<float*>(scratch(Slot::tile, round_up(k, 16) * static_cast<int64_t>(sizeof(float))));
+// ---- fused: v, of x's type, in a row of workspace
+template <DType dtype>
+inline void* value_row(int64_t k) {
+  return scratch(Slot::tile, round_up(k, 64) * dtype_bytes(dtype));
 }
 
-// v = x + residual (stored as hidden where there is one); gives 1 / rms(v).
-template <DType dtype, class Op>
-inline F32x16 add_residual(const Op& op, int64_t m, float* v) {
+enum class Nan { canonical, whatever };  // what becomes of NaN that are rounded to bf16
+
+template <DType dtype, Nan nan>
+inline I32x16 rounded_bits(F32x16 v) {  // of bf16, in the upper half
+  const I32x16 u = bits(v);
+  if constexpr (nan == Nan::canonical) return shift_left<16>(f32_bf16(v));
+  return (u + splat_i32(0x7fff) + (shift_right<16>(u) & splat_i32(1))) & splat_i32(INT32_MIN >> 15);
+}
+template <DType dtype, Nan nan>
+inline F32x16 round_value(F32x16 v) {
+  if constexpr (dtype == DType::bf16) return as_float(rounded_bits<dtype, nan>(v));
+  return round_to<dtype>(v);
+}
+// Stores what round_value gave.
+template <DType dtype>
+inline void store_rounded(void* p, F32x16 v, int count) {
+  if constexpr (dtype == DType::bf16) {
+    const __m256i words = low_words(shift_right<16>(bits(v)));
+    if (count == 16) return _mm256_storeu_si256(static_cast<__m256i*>(p), words);
+    copy_bytes(p, &words, count * 2);
+  } else {
+    store<dtype>(p, v, count);
+  }
+}
+
+// Whole cache lines, past the caches.
+inline void copy_around_caches(void* to, const void* from, int64_t bytes) {
+  for (int64_t i = 0; i < bytes; i += 64) {
+    Line line;
+    __builtin_memcpy(&line, static_cast<const char*>(from) + i, 64);
+    stream_line(static_cast<char*>(to) + i, line);
+  }
+  _mm_sfence();
+}
+
+// h = x + residual, stored as op.hidden; without a residual x itself. Gives the sum of squares.
+template <DType dtype, Nan nan, class Op>
+inline float add_residual(const Op& op, int64_t m, void* h) {
   const void* x = at<dtype>(op.x, m * op.x_stride);
-  const void* residual = op.residual ? at<dtype>(op.residual, m * op.residual_stride) : nullptr;
-  void* hidden = at<dtype>(op.hidden, m * op.k);
+  const void* residual = at<dtype>(op.residual, m * op.residual_stride);
   F32x16 squares = splat(0.0f);
   for_each_16(op.k, [&](int64_t i, int count) __attribute__((always_inline)) {
-    F32x16 h = load<dtype>(at<dtype>(x, i), count);
-    if (residual) {
-      h = round_to<dtype>(h + load<dtype>(at<dtype>(residual, i), count));
-      store<dtype>(at<dtype>(hidden, i), h, count);
+    F32x16 v = load<dtype>(at<dtype>(x, i), count);
+    if (op.residual) {
+      v = round_value<dtype, nan>(v + load<dtype>(at<dtype>(residual, i), count));
+      store_rounded<dtype>(at<dtype>(h, i), v, count);
     }
-    squares = fma(h, h, squares);
-    store_f32(v + i, h);
+    squares = fma(v, v, squares);
   });
-  const float mean = sum_lanes(squares) / static_cast<float>(op.k);
-  return splat(1.0f / __builtin_sqrtf(mean + static_cast<float>(op.eps)));
+  return sum_lanes(squares);
 }
 
-// Lanes past the end: their h and their weight are 0. (An infinite r makes them NaN: so is, then, an element's.)
-template <DType dtype>
-inline F32x16 normed_16(const float* v, const void* weight, F32x16 r, int64_t i, int count) {
-  return round_to<dtype>(load<dtype>(at<dtype>(weight, i), count) * round_to<dtype>(load_f32(v + i) * r));
-}
-
-template <Format format, DType dtype>
-void rms_norm_quantize_row(const RmsNormQuantize& op, int64_t m) {
-  float* v = value_row(op.k);
-  const F32x16 r = add_residual<dtype>(op, m, v);
-  I32x16 amax = splat_i32(0);
+// normed = round(weight * round(h * r)). Lanes past the end are not stored.
+template <DType dtype, Nan nan, class Op>
+inline void scale_row(const Op& op, const void* h, float r, void* normed) {
   for_each_16(op.k, [&](int64_t i, int count) __attribute__((always_inline)) {
-    const F32x16 normed = normed_16<dtype>(v, op.weight, r, i, count);
-    amax = wider(amax, normed);
-    store_f32(v + i, normed);
+    const F32x16 v = round_value<dtype, nan>(load<dtype>(at<dtype>(h, i), count) * splat(r));
+    const F32x16 weighted = load<dtype>(at<dtype>(op.weight, i), count) * v;
+    store_rounded<dtype>(at<dtype>(normed, i), round_value<dtype, nan>(weighted), count);
   });
+}
+
+// False where the row holds, or came to, Inf or NaN.
+template <DType dtype, Nan nan, class Op>
+inline bool norm_row(const Op& op, int64_t m, void* normed) {
   const void* x = at<dtype>(op.x, m * op.x_stride);
-  const void* residual = op.residual ? at<dtype>(op.residual, m * op.residual_stride) : nullptr;
-  const int64_t next = next_row(op, m, op.x_stride), next_residual = next_row(op, m, op.residual_stride);
-  op.scale[m] = quantize_values<format>(
-      widest(amax), op.k, codes_of(op, m),
-      [&](int64_t i, int) __attribute__((always_inline)) { return load_f32(v + i); },
-      [&](int64_t i) __attribute__((always_inline)) {
-        fetch_next<dtype>(x, i, next);
-        if (residual) fetch_next<dtype>(residual, i, next_residual);
-      });
+  void* hidden = at<dtype>(op.hidden, m * op.k);
+  const bool around = op.residual && goes_past_caches(op.hidden, op.m, op.k, dtype_bytes(dtype));
+  void* h = around ? normed : hidden;  // then in workspace first
+  const float squares = add_residual<dtype, nan>(op, m, h);
+  if (around) copy_around_caches(hidden, h, op.k * dtype_bytes(dtype));
+  const float mean = squares / static_cast<float>(op.k);
+  const float r = 1.0f / __builtin_sqrtf(mean + static_cast<float>(op.eps));
+  scale_row<dtype, nan>(op, op.residual ? h : x, r, normed);
+  return squares - squares == 0.0f && r - r == 0.0f;
 }
 
 template <DType dtype>
 void rms_norm_row(const RmsNorm& op, int64_t m) {
-  float* v = value_row(op.k);
-  const F32x16 r = add_residual<dtype>(op, m, v);
-  void* normed = at<dtype>(op.normed, m * op.k);
-  for_each_16(op.k, [&](int64_t i, int count) __attribute__((always_inline)) {
-    store<dtype>(at<dtype>(normed, i), normed_16<dtype>(v, op.weight, r, i, count), count);
-  });
+  norm_row<dtype, Nan::canonical>(op, m, at<dtype>(op.normed, m * op.k));
+}
+
+template <Format format, DType dtype>
+void rms_norm_quantize_row(const RmsNormQuantize& op, int64_t m) {
+  void* normed = value_row<dtype>(op.k);
+  if (!norm_row<dtype, Nan::whatever>(op, m, normed)) norm_row<dtype, Nan::canonical>(op, m, normed);
+  op.scale[m] = quantize_row<format, dtype>({normed, nullptr, op.k, dtype}, codes_of(op, m), nullptr);
 }
 
 inline F32x16 exp_f32(F32x16 x) {
@@ -274,24 +179,15 @@ inline F32x16 silu_f32(F32x16 g) {
 
 template <Format format, DType dtype>
 void silu_mul_quantize_row(const SiluMulQuantize& op, int64_t m) {
-  float* v = value_row(op.k);
   const void* gate = at<dtype>(op.gate_up, m * op.x_stride);
   const void* up = at<dtype>(op.gate_up, m * op.x_stride + op.k);
-  I32x16 amax = splat_i32(0);
+  void* v = value_row<dtype>(op.k);
   for_each_16(op.k, [&](int64_t i, int count) __attribute__((always_inline)) {
-    const F32x16 activated = round_to<dtype>(silu_f32(load<dtype>(at<dtype>(gate, i), count)));
-    const F32x16 value = round_to<dtype>(activated * load<dtype>(at<dtype>(up, i), count));
-    amax = wider(amax, value);
-    store_f32(v + i, value);
+    const F32x16 activated = round_value<dtype, Nan::whatever>(silu_f32(load<dtype>(at<dtype>(gate, i), count)));
+    const F32x16 value = round_value<dtype, Nan::whatever>(activated * load<dtype>(at<dtype>(up, i), count));
+    store_rounded<dtype>(at<dtype>(v, i), value, count);
   });
-  const int64_t next = next_row(op, m, op.x_stride);
-  op.scale[m] = quantize_values<format>(
-      widest(amax), op.k, codes_of(op, m),
-      [&](int64_t i, int) __attribute__((always_inline)) { return load_f32(v + i); },
-      [&](int64_t i) __attribute__((always_inline)) {
-        fetch_next<dtype>(gate, i, next);
-        fetch_next<dtype>(up, i, next);
-      });
+  op.scale[m] = quantize_row<format, dtype>({v, nullptr, op.k, dtype}, codes_of(op, m), nullptr);
 }
 
 inline void rms_norm_rows(const RmsNorm& op, const Executor& executor) {
@@ -318,10 +214,10 @@ void silu_mul_quantize(const SiluMulQuantize& op, const Executor& executor) {
 // The exported functions of one instruction set.
 #define PW_QUANTIZE_ENTRIES                                                         \
   float quantize_row_int8(const ActivationRow& row, int8_t* codes) {                \
-    return quantize_row<Format::int8>(row, {codes, false}, 0);                      \
+    return quantize_row<Format::int8>(row, {codes, false}, nullptr);                \
   }                                                                                 \
   float quantize_row_fp8(const ActivationRow& row, uint8_t* codes) {                \
-    return quantize_row<Format::fp8>(row, {codes, false}, 0);                       \
+    return quantize_row<Format::fp8>(row, {codes, false}, nullptr);                 \
   }                                                                                 \
   void quantize_per_token_int8(const QuantizePerTokenInt8& op, const Executor& e) { \
     quantize_per_token<Format::int8>(op, e);                                        \

@@ -74,6 +74,24 @@ def test_quantize_per_token_matches_reference_on_every_bfloat16(implementation: 
         compare(f"quantize_per_token_{kind}", implementation, args, code_outputs(1, x.size))
 
 
+@pytest.mark.parametrize("dtype", ["bf16", "f16"])
+@pytest.mark.parametrize("implementation, kind", cases("quantize_per_token"))
+def test_quantize_per_token_divides_every_value_by_every_scale(
+    implementation: str, kind: str, dtype: str
+) -> None:
+    # A quotient depends on the two significands alone: a row for each of the amax, with every significand in the
+    # twelve binades below it, beyond which codes are 0.
+    bits = {"bf16": 7, "f16": 10}[dtype]
+    significands = 1 + np.arange(2**bits) / 2**bits
+    values = np.concatenate([significands * 2.0**-i for i in range(12)])
+    rows = np.minimum(values[None, :], significands[:, None])
+    rows[:, ::3] *= -1
+    x = encode(rows, dtype)
+    m, k = x.shape
+    args = {"x": x, "smooth": None, "m": m, "k": k, "x_stride": k, "x_dtype": dtype}
+    compare(f"quantize_per_token_{kind}", implementation, args, code_outputs(m, k))
+
+
 @pytest.mark.parametrize("implementation, kind", cases("quantize_per_token"))
 def test_quantize_per_token_marks_bad_rows_by_nan_scales(implementation: str, kind: str) -> None:
     x = awkward_rows(np.random.default_rng(2), 6, 100)

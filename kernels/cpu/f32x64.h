@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+// f32x64.h: sixty-four floats, four registers of f32x16.h, from memory and back as a cache line of bytes.
+//
+// AVX-512 takes 32 bf16 values from a register in two operations, even ones and odd ones, instead of four in order; so
+// four registers hold their 64 values in an order that belongs to the type they were loaded as, and pack_line undoes
+// it.
+#pragma once
+#include "f32x16.h"
+
+namespace pennyweight::cpu {
+namespace {
+
+#if defined(__AVX512F__)
+
+struct Line {
+  __m512i v;
+};
+
+template <DType dtype>
+inline void load_64(const void* p, F32x16 (&v)[4]) {
+  const char* from = static_cast<const char*>(p);
+  if constexpr (dtype == DType::bf16) {
+#pragma GCC unroll 2
+    for (int j = 0; j < 2; ++j) {
+      const __m512i words = _mm512_loadu_si512(from + 64 * j);
+      v[2 * j] = {_mm512_castsi512_ps(_mm512_slli_epi32(words, 16))};
+      v[2 * j + 1] = {_mm512_castsi512_ps(_mm512_and_si512(words, _mm512_set1_epi32(INT32_MIN >> 15)))};
+    }
+  } else {
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; ++j) v[j] = load<dtype>(from + 16 * j * dtype_bytes(dtype));
+  }
+}
+// The bytes of values in -128 .. 127 that lie as load_64<dtype> left them, in order.
+template <DType dtype>
+inline Line pack_line(const I32x16 (&q)[4]) {
+  // Lane i (128 bits): dwords q[0], q[1], q[2], q[3] of elements 4i .. 4i + 3, as bytes.
+  const __m512i bytes = _mm512_packs_epi16(_mm512_packs_epi32(q[0].v, q[1].v), _mm512_packs_epi32(q[2].v, q[3].v));
+  if constexpr (dtype == DType::bf16) {
+    const __m128i order = _mm_setr_epi8(0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15);
+    const __m512i pairs = _mm512_shuffle_epi8(bytes, _mm512_broadcast_i32x4(order));
+    return {_mm512_permutexvar_epi64(_mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7), pairs)};
+  }
+  return {_mm512_permutexvar_epi32(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), bytes)};
+}
+// Where the 64 words at p are negative, 0x80 is added to the bytes of a line, which have none.
+inline Line add_signs(Line line, const void* p) {
+  const __m512i* words = static_cast<const __m512i*>(p);
+  const __m512i bytes = _mm512_packs_epi16(_mm512_loadu_si512(words), _mm512_loadu_si512(words + 1));
+  const __m512i ordered = _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7), bytes);
+  return {_mm512_ternarylogic_epi32(line.v, ordered, _mm512_set1_epi8(-128), 0xf8)};  // line | ordered & 0x80
+}
+inline void store_line(void* p, Line line) { _mm512_storeu_si512(p, line.v); }
+// Past the caches; p begins a cache line.
+inline void stream_line(void* p, Line line) { _mm512_stream_si512(static_cast<__m512i*>(p), line.v); }
+
+// The larger of each 16-bit word of `most` and the magnitudes of the 32 words at p.
+using Words = __m512i;
+inline Words no_words() { return _mm512_setzero_si512(); }
+inline Words widest_words(Words most, const void* p) {
+  return _mm512_max_epu16(most, _mm512_and_si512(_mm512_loadu_si512(p), _mm512_set1_epi16(0x7fff)));
+}
+
+#else
+
+struct Line {
+  __m256i lo, hi;
+};
+
+template <DType dtype>
+inline void load_64(const void* p, F32x16 (&v)[4]) {
+  for (int j = 0; j < 4; ++j) v[j] = load<dtype>(static_cast<const char*>(p) + 16 * j * dtype_bytes(dtype));
+}
+inline __m256i pack_half(I32x16 a, I32x16 b) {
+  const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+  const __m256i bytes = _mm256_packs_epi16(_mm256_packs_epi32(a.lo, a.hi), _mm256_packs_epi32(b.lo, b.hi));
+  return _mm256_permutevar8x32_epi32(bytes, order);
+}
+template <DType>
+inline Line pack_line(const I32x16 (&q)[4]) {
+  return {pack_half(q[0], q[1]), pack_half(q[2], q[3])};
+}
+inline __m256i sign_half(const __m256i* words) {
+  const __m256i bytes = _mm256_packs_epi16(_mm256_loadu_si256(words), _mm256_loadu_si256(words + 1));
+  return _mm256_and_si256(_mm256_permute4x64_epi64(bytes, 0xd8), _mm256_set1_epi8(-128));
+}
+inline Line add_signs(Line line, const void* p) {
+  const __m256i* words = static_cast<const __m256i*>(p);
+  return {_mm256_or_si256(line.lo, sign_half(words)), _mm256_or_si256(line.hi, sign_half(words + 2))};
+}
+inline void store_line(void* p, Line line) {
+  _mm256_storeu_si256(static_cast<__m256i*>(p), line.lo);
+  _mm256_storeu_si256(static_cast<__m256i*>(p) + 1, line.hi);
+}
+inline void stream_line(void* p, Line line) {
+  _mm256_stream_si256(static_cast<__m256i*>(p), line.lo);
+  _mm256_stream_si256(static_cast<__m256i*>(p) + 1, line.hi);
+}
+
+using Words = __m256i;
+inline Words no_words() { return _mm256_setzero_si256(); }
+inline Words widest_words(Words most, const void* p) {
+  const __m256i* words = static_cast<const __m256i*>(p);
+  const __m256i magnitude = _mm256_set1_epi16(0x7fff);
+  most = _mm256_max_epu16(most, _mm256_and_si256(_mm256_loadu_si256(words), magnitude));
+  return _mm256_max_epu16(most, _mm256_and_si256(_mm256_loadu_si256(words + 1), magnitude));
+}
+
+#endif
+
+}  // namespace
+}  // namespace pennyweight::cpu
