@@ -89,7 +89,6 @@ peers: $(PEERS:%=.cache/peers/%/.ready)  ## make environments of the programs th
 
 clean:  ## remove what was built, the environment included
 	rm -rf $(VENV) $(VLLM) $(GUIDELLM) .venv-gpu build .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	rm -f python/pennyweight/*.so
 
 $(VENV)/pyvenv.cfg:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "pennyweight needs Python 3.10 or later")'
