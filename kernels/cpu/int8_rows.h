@@ -10,6 +10,9 @@
 //   row 2  k 0 1 2 3 | 4 5 6 7 | ...
 //
 // Codes past K are 0, so that whatever a weight's padding holds counts for nothing.
+//
+// A tile is narrow where 7 to 16 rows go over 16 outputs at a time: all rows in one tile, 16 dwords a step whatever
+// their number, which threads interleave four rows each.
 #pragma once
 #include "f32x16.h"
 #include "pennyweight/executor.h"
@@ -28,10 +31,17 @@ struct Activations {
   DType dtype;
 };
 
-// m rows in the fewest tiles of at most `largest` rows, as even as can be: 16 rows in sixes are 6 + 5 + 5.
+constexpr int64_t kNarrowRows = 16;
+
+// m rows in the fewest tiles of at most `largest` rows, as even as can be: 16 rows in sixes are 6 + 5 + 5. One narrow
+// tile where there are narrow ones and too many rows for one of the others.
 struct RowTiles {
   int64_t m, count;
-  RowTiles(int64_t rows, int64_t largest) : m(rows), count((rows + largest - 1) / largest) {}
+  bool narrow;
+  RowTiles(int64_t rows, int64_t largest, bool has_narrow)
+      : m(rows), count((rows + largest - 1) / largest), narrow(has_narrow && rows > largest && rows <= kNarrowRows) {
+    if (narrow) count = 1;
+  }
   int rows(int64_t tile) const { return static_cast<int>(m / count + (tile < m % count)); }
   int64_t first(int64_t tile) const { return tile * (m / count) + (tile < m % count ? tile : m % count); }
 };
@@ -78,10 +88,12 @@ inline int64_t packed_offset(const RowTiles& tiles, int64_t tile, int64_t steps)
   return tiles.first(tile) * round_up(steps, 4) + tile * kSlack;
 }
 inline int64_t packed_bytes(const RowTiles& tiles, int64_t steps) {
+  if (tiles.narrow) return round_up(steps, 4) * kNarrowRows * 4;
   return (packed_offset(tiles, tiles.count - 1, steps) + tiles.rows(tiles.count - 1) * round_up(steps, 4) + kSlack) * 4;
 }
 
 // order: a byte shuffle of 16 codes before they are interleaved.
+static const __m128i kInOrder = _mm_setr_epi8(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
 inline void interleave(const CodeRows& codes, int rows, int64_t steps, __m128i order, int32_t* packed) {
   auto chunk = [&](int r, int64_t step) {
     const __m128i* p = reinterpret_cast<const __m128i*>(codes.row(r < rows ? r : 0) + step * 4);
@@ -112,6 +124,22 @@ inline void interleave(const CodeRows& codes, int rows, int64_t steps, __m128i o
   }
 }
 
+// Up to four rows into their places among the kNarrowRows of a step.
+inline void interleave_narrow(const CodeRows& codes, int rows, int64_t steps, __m128i order, int32_t* packed) {
+  for (int64_t step = 0; step < steps; step += 4, packed += 4 * kNarrowRows) {
+    __m128i v[4];
+    for (int r = 0; r < 4; ++r) {
+      const __m128i* p = reinterpret_cast<const __m128i*>(codes.row(r < rows ? r : 0) + step * 4);
+      v[r] = _mm_shuffle_epi8(_mm_loadu_si128(p), order);
+    }
+    const __m128i low01 = _mm_unpacklo_epi32(v[0], v[1]), high01 = _mm_unpackhi_epi32(v[0], v[1]);
+    const __m128i low23 = _mm_unpacklo_epi32(v[2], v[3]), high23 = _mm_unpackhi_epi32(v[2], v[3]);
+    const __m128i dwords[4] = {_mm_unpacklo_epi64(low01, low23), _mm_unpackhi_epi64(low01, low23),
+                               _mm_unpacklo_epi64(high01, high23), _mm_unpackhi_epi64(high01, high23)};
+    for (int i = 0; i < 4; ++i) _mm_store_si128(reinterpret_cast<__m128i*>(packed + i * kNarrowRows), dwords[i]);
+  }
+}
+
 // Work below this many codes is not worth a parallel region.
 constexpr int64_t kParallelCodes = 1 << 15;
 
@@ -119,6 +147,18 @@ constexpr int64_t kParallelCodes = 1 << 15;
 template <class F>
 inline void for_each_tile(const Executor& executor, const RowTiles& tiles, int64_t k, F&& pack) {
   parallel_for(tiles.m * k < kParallelCodes ? Executor{} : executor, tiles.count, static_cast<F&&>(pack));
+}
+
+// Packs a narrow tile; make(row, codes) gives a row's codes.
+template <class Make>
+inline void pack_narrow(const Executor& executor, const RowTiles& tiles, int64_t k, int64_t steps, __m128i order,
+                        int32_t* packed, Make&& make) {
+  parallel_chunks(tiles.m * k < kParallelCodes ? Executor{} : executor, tiles.m, 4, [&](int64_t begin, int64_t end) {
+    const int rows = static_cast<int>(end - begin);
+    const CodeRows codes(k, rows);
+    for (int r = 0; r < rows; ++r) make(begin + r, codes.row(r));
+    interleave_narrow(codes, rows, steps, order, packed + begin);
+  });
 }
 
 // ---- large M is cut into blocks of at most this many rows, so that workspace does not grow with it

@@ -118,7 +118,7 @@ void multiply(const LinearW4A8Int8& op, const Executor& executor) {
   const int64_t k = op.k, groups = panel.groups(), steps = 2 * panel.steps() * groups;
   const uint8_t* weight = static_cast<const uint8_t*>(op.weight);
   for_each_row_block(op.m, [&](int64_t m0, int64_t m1) {
-    const RowTiles tiles(m1 - m0, Kernel::kRows);
+    const RowTiles tiles(m1 - m0, Kernel::kRows, false);
     const PackedGroups packed{static_cast<int32_t*>(scratch(Slot::activations, packed_bytes(tiles, steps))),
                               static_cast<int32_t*>(scratch(Slot::sums, tiles.m * groups * 4)),
                               static_cast<float*>(scratch(Slot::scales, tiles.m * 4))};

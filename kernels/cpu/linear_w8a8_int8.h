@@ -19,6 +19,7 @@
 //
 //           Block sizes are the tiles' own, by the cache that their passes need. One tile alone that takes all 64
 //           outputs in one pass (M <= 6, AVX2: M = 1) has no blocks: the panel streams through, prefetched 4 KB ahead.
+//           A narrow tile (M = 7 to 16, AVX-512) takes blocks of 16 KB from L1, 16 outputs at a time.
 // Numerics  integer sums are exact, so neither blocks nor threads change a bit; the epilogue is linear.h's.
 // Reference kernels/reference/linear.cpp
 #pragma once
@@ -30,6 +31,7 @@ namespace {
 
 constexpr int64_t kStepBytes = 4 * kPanel;  // a step is 4 k of 64 outputs
 constexpr int64_t kStreamAhead = 4096;
+constexpr int64_t kNarrowSteps = 64;
 
 // What a tile needs for one block of K.
 struct TileArgs {
@@ -73,7 +75,7 @@ void multiply_panel(const PackedInt8& packed, const RowTiles& tiles, int64_t beg
   panel_floats(out.bias, out.dtype, n0, out.n, bias);
   const int64_t steps = (k + 3) / 4, count = end - begin;
   const bool stream = count == 1 && tiles.rows(begin) <= Kernel::kStreamRows;
-  const int64_t block = stream ? steps : Kernel::block_bytes() / kStepBytes;
+  const int64_t block = stream ? steps : tiles.narrow ? kNarrowSteps : Kernel::block_bytes() / kStepBytes;
   const int64_t row0 = tiles.first(begin), rows = tiles.first(end - 1) + tiles.rows(end - 1) - row0;
   int32_t* acc = static_cast<int32_t*>(scratch(Slot::tile, rows * kPanel * 4));
   const int advance = static_cast<int>((kStepBytes + count - 1) / count);
@@ -85,8 +87,14 @@ void multiply_panel(const PackedInt8& packed, const RowTiles& tiles, int64_t beg
       const int64_t row = tiles.first(t);
       const int height = tiles.rows(t);
       int32_t* c = acc + (row - row0) * kPanel;
-      Kernel::tile(height, {Kernel::packed(packed.rows, tiles, t, steps, step), weight, n, c,
-                            step == 0 ? packed.start + row : nullptr, next + (t - begin) * advance * n, advance});
+      const TileArgs args{Kernel::packed(packed.rows, tiles, t, steps, step),
+                          weight,
+                          n,
+                          c,
+                          step == 0 ? packed.start + row : nullptr,
+                          next + (t - begin) * advance * n,
+                          advance};
+      tiles.narrow ? Kernel::narrow_tile(height, args) : Kernel::tile(height, args);
       if (step + n == steps) store_tile(out, c, packed.scale + row, m0 + row, height, n0, scale, bias);
     }
   }
@@ -97,20 +105,23 @@ void multiply(const Activations& a, int64_t m, const uint8_t* weight, const floa
               const Executor& executor) {
   const int64_t k = a.k, steps = (k + 3) / 4, panel_bytes = round_up(k, 4) * kPanel;
   for_each_row_block(m, [&](int64_t m0, int64_t m1) {
-    const RowTiles tiles(m1 - m0, Kernel::kRows);
+    const RowTiles tiles(m1 - m0, Kernel::kRows, Kernel::kHasNarrow);
     const PackedInt8 packed{scratch(Slot::activations, Kernel::packed_bytes(tiles, steps)),
                             static_cast<int32_t*>(scratch(Slot::sums, tiles.m * 4)),
                             static_cast<float*>(scratch(Slot::scales, tiles.m * 4))};
-    for_each_tile(executor, tiles, k, [&](int64_t t) {
-      const int rows = tiles.rows(t);
-      const CodeRows codes(k, rows);
-      for (int r = 0; r < rows; ++r) {
-        const int64_t row = tiles.first(t) + r;
-        packed.scale[row] = read_row(a, m0 + row, codes.row(r), Kernel::quantize_row);
-        packed.start[row] = -128 * sum_codes(codes.row(r), round_up(k, 16));
-      }
-      Kernel::pack(codes, rows, steps, Kernel::packed(packed.rows, tiles, t, steps, 0));
-    });
+    const auto make = [&](int64_t row, int8_t* codes) {
+      packed.scale[row] = read_row(a, m0 + row, codes, Kernel::quantize_row);
+      packed.start[row] = -128 * sum_codes(codes, round_up(k, 16));
+    };
+    if (tiles.narrow)
+      pack_narrow(executor, tiles, k, steps, kInOrder, static_cast<int32_t*>(packed.rows), make);
+    else
+      for_each_tile(executor, tiles, k, [&](int64_t t) {
+        const int rows = tiles.rows(t);
+        const CodeRows codes(k, rows);
+        for (int r = 0; r < rows; ++r) make(tiles.first(t) + r, codes.row(r));
+        Kernel::pack(codes, rows, steps, Kernel::packed(packed.rows, tiles, t, steps, 0));
+      });
     const TaskGrid grid(out.n, tiles.count);
     parallel_for(executor, grid.tasks(), [&](int64_t task) {
       const int64_t panel = task / grid.runs(), begin = task % grid.runs() * grid.run;

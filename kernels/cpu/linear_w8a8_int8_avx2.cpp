@@ -79,6 +79,7 @@ void tile_of(const TileArgs& args) {
 
 struct Kernel {
   static constexpr int kRows = 4, kStreamRows = 1;  // two rows take two passes over a block
+  static constexpr bool kHasNarrow = false;
   // From L1, because of the four passes: 8 KB is 5 % better than 16 KB at M = 16, 32 KB is 10 % worse.
   static int64_t block_bytes() { return device().l1_bytes / 4; }
   static float quantize_row(const ActivationRow& row, int8_t* codes) { return quantize_row_int8(row, codes); }
@@ -105,6 +106,7 @@ struct Kernel {
       }
     }
   }
+  static void narrow_tile(int, const TileArgs&) {}
   static void tile(int rows, const TileArgs& args) {
     static constexpr void (*tiles[])(const TileArgs&) = {tile_of<1, 8>, tile_of<2, 4>, tile_of<3, 2>, tile_of<4, 2>};
     tiles[rows - 1](args);

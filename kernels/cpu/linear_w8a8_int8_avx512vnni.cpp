@@ -11,6 +11,9 @@
 //    ...               │     │     │     │     │
 //   row 5   x5 →       └─────┴─────┴─────┴─────┘
 //
+// A narrow tile is 7 to 16 rows by 16 outputs, each register of weights loaded once for all rows, their dwords
+// broadcast as operands; four passes over a block of 16 KB.
+//
 // Needs     AVX512-VNNI
 // Limit     M <= 6 is bound by weight traffic, N * K bytes; from M = 12 on by one vpdpbusd (128 operations) per cycle
 // Tried     Zen 4, (4096, 4096), one thread, thread CPU time, best of 9 cold calls: M = 16 1.24 ms and M = 256
@@ -60,6 +63,33 @@ void tile(const TileArgs& args) {
   });
 }
 
+// Outputs 16j .. of a narrow tile. The next block is fetched to L2 at the pace of the products, a line a step.
+template <int rows>
+void narrow_pass(const TileArgs& args, int j) {
+  __m512i acc[rows];
+  unroll<rows>([&](auto r) PW_INLINE {
+    acc[r] = args.start ? _mm512_set1_epi32(args.start[r]) : _mm512_load_si512(args.acc + r * kPanel + 16 * j);
+  });
+  const int32_t* x = static_cast<const int32_t*>(args.rows);
+  const uint8_t* w = args.weight + 64 * j;
+  const char* prefetch = args.prefetch + 64 * j * args.steps;
+  for (const uint8_t* end = w + args.steps * kStepBytes; w != end; w += kStepBytes, x += kNarrowRows) {
+    _mm_prefetch(prefetch, _MM_HINT_T1);
+    prefetch += 64;
+    __m512i weight;
+    asm volatile("vmovdqu64 %1, %0" : "=v"(weight) : "m"(*reinterpret_cast<const __m512i*>(w)));
+    unroll<rows>([&](auto r) PW_INLINE {
+      asm volatile("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(acc[r]) : "v"(weight), "m"(x[r]));
+    });
+  }
+  unroll<rows>([&](auto r) PW_INLINE { _mm512_store_si512(args.acc + r * kPanel + 16 * j, acc[r]); });
+}
+
+template <int rows>
+void narrow_tile_of(const TileArgs& args) {
+  for (int j = 0; j < 4; ++j) narrow_pass<rows>(args, j);
+}
+
 template <int rows>
 void tile_of(const TileArgs& args) {
   if (args.advance <= 64) return tile<rows, 1>(args);
@@ -69,6 +99,7 @@ void tile_of(const TileArgs& args) {
 
 struct Kernel {
   static constexpr int kRows = 6, kStreamRows = 6;
+  static constexpr bool kHasNarrow = true;
   // From L2, with room for the next block on its way. 16 KB, from L1, loses 2 to 5 % at every M >= 16: accumulators
   // come and go more often than the closer weights repay. 256 KB loses 7 % at M = 16, K = 14336.
   static int64_t block_bytes() { return device().l2_bytes / 8; }
@@ -76,16 +107,22 @@ struct Kernel {
   static int64_t packed_bytes(const RowTiles& tiles, int64_t steps) { return cpu::packed_bytes(tiles, steps); }
   // Step `step` of a packed tile.
   static void* packed(void* rows, const RowTiles& tiles, int64_t tile, int64_t steps, int64_t step) {
-    return static_cast<int32_t*>(rows) + packed_offset(tiles, tile, steps) + step * tiles.rows(tile);
+    const int64_t per_step = tiles.narrow ? kNarrowRows : tiles.rows(tile);
+    return static_cast<int32_t*>(rows) + packed_offset(tiles, tile, steps) + step * per_step;
   }
   static void pack(const CodeRows& codes, int rows, int64_t steps, void* packed) {
-    const __m128i as_they_are = _mm_setr_epi8(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    interleave(codes, rows, steps, as_they_are, static_cast<int32_t*>(packed));
+    interleave(codes, rows, steps, kInOrder, static_cast<int32_t*>(packed));
   }
   static void tile(int rows, const TileArgs& args) {
     static constexpr void (*tiles[])(const TileArgs&) = {tile_of<1>, tile_of<2>, tile_of<3>,
                                                          tile_of<4>, tile_of<5>, tile_of<6>};
     tiles[rows - 1](args);
+  }
+  static void narrow_tile(int rows, const TileArgs& args) {
+    static constexpr void (*tiles[])(const TileArgs&) = {
+        narrow_tile_of<7>,  narrow_tile_of<8>,  narrow_tile_of<9>,  narrow_tile_of<10>, narrow_tile_of<11>,
+        narrow_tile_of<12>, narrow_tile_of<13>, narrow_tile_of<14>, narrow_tile_of<15>, narrow_tile_of<16>};
+    tiles[rows - 7](args);
   }
 };
 
