@@ -32,6 +32,7 @@ struct Int4Pairs {
   using Codes = __m512i;
   static constexpr int units = 4;
   static constexpr int64_t register_limit = 128;
+  static constexpr int locality = kL1;
   static constexpr bool channel_scale = true;  // in the weight, where there are no groups
   Int4Panel panel;
   __m512i table;
