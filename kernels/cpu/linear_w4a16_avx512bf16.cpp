@@ -19,9 +19,10 @@
 // Reference kernels/reference/linear.cpp
 // Limit     M = 1: 28 cycles of shifts and permutes, which share two pipes, per 256 B of codes: 35 GB/s a core
 // Tried     one core of a Zen 4, weights in cache: M = 4, 16, 64: 90, 94, 93 % of the bf16 peak in registers;
-//           decoded once 90 %. Two threads, cold, M = 256: (4096, 4096) 93 % in registers, 91 % decoded once; at 512 rows no
-//           difference, at 1024 rows of K = 14336 77 against 89 % (rows and sums leave L2). Shifts as high halves of products: 10 to 30 % slower (multiplier and dot product share a
-//           pipe). A second, unaligned load in place of 4 of 12 shifts: no gain, loads become the limit.
+//           decoded once 90 %. Two threads, cold, M = 256: (4096, 4096) 93 % in registers, 91 % decoded once; at 512
+//           rows no difference, at 1024 rows of K = 14336 77 against 89 % (rows and sums leave L2). Shifts as high
+//           halves of products: 10 to 30 % slower (multiplier and dot product share a pipe). A second, unaligned load
+//           in place of 4 of 12 shifts: no gain, loads become the limit.
 #include "dot_bf16.h"
 #include "linear_float.h"
 
