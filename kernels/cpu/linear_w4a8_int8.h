@@ -15,7 +15,8 @@
 //
 //           A row's codes are shuffled into that order once, when they are interleaved.
 // Walk      as linear_w8a8_int8.h, with blocks of whole groups; totals wait as float32, 256 bytes per row. Nibbles are
-//           decoded in registers by every row tile: three cheap operations per 8 to 48 dot products, on other ports.
+//           decoded in registers by every row tile: three cheap operations per 8 to 48 dot products, on other ports. A
+//           narrow tile (M = 7 to 16, AVX-512) takes blocks of about 16 KB.
 // Numerics  bit for bit the plain loops: integer sums are exact, float operations are theirs in their order.
 // Reference kernels/reference/linear.cpp
 #pragma once
@@ -28,6 +29,7 @@ namespace {
 
 constexpr int64_t kStepBytes = 4 * kPanel;  // a step is 8 k of 64 outputs: two dwords of a row
 constexpr int64_t kStreamAhead = 4096;
+constexpr int64_t kNarrowBytes = 16 << 10;
 
 // What a tile needs for a run of groups.
 struct TileArgs {
@@ -65,8 +67,8 @@ inline void prefetch_tail(const TileArgs& args, const char* prefetch) {
 
 // Groups per block: from L2, with room for the next block on its way. (16 KB, from L1, loses 2 to 7 % with vpdpbusd and
 // gains nothing with AVX2.)
-inline int64_t block_groups(const Int4Panel& panel) {
-  const int64_t block = device().l2_bytes / 8 / panel.group_bytes();
+inline int64_t block_groups(const Int4Panel& panel, int64_t bytes) {
+  const int64_t block = bytes / panel.group_bytes();
   return block < 1 ? 1 : block > panel.groups() ? panel.groups() : block;
 }
 
@@ -86,7 +88,8 @@ void multiply_panel(const PackedGroups& packed, const RowTiles& tiles, int64_t b
   panel_floats(out.bias, out.dtype, n0, out.n, bias);
   const int64_t count = end - begin, group_steps = 2 * panel.steps();
   const bool stream = count == 1 && tiles.rows(begin) <= Kernel::kStreamRows;
-  const int64_t block = stream ? panel.groups() : block_groups(panel);
+  const int64_t block =
+      stream ? panel.groups() : block_groups(panel, tiles.narrow ? kNarrowBytes : device().l2_bytes / 8);
   const int64_t row0 = tiles.first(begin), rows = tiles.first(end - 1) + tiles.rows(end - 1) - row0;
   float* totals = static_cast<float*>(scratch(Slot::tile, rows * kPanel * 4));
   __builtin_memset(totals, 0, static_cast<size_t>(rows * kPanel * 4));
@@ -95,16 +98,24 @@ void multiply_panel(const PackedGroups& packed, const RowTiles& tiles, int64_t b
     const int64_t groups = g + block < panel.groups() ? block : panel.groups() - g;
     const uint8_t* first = weight + g * panel.group_bytes();
     const char* next = reinterpret_cast<const char*>(first) + (stream ? kStreamAhead : groups * panel.group_bytes());
-    const int64_t per_group = stream ? panel.group_bytes() : panel.steps() * lines * 64;
+    const int64_t per_group = stream || tiles.narrow ? panel.group_bytes() : panel.steps() * lines * 64;
     for (int64_t t = begin; t < end; ++t) {
       const int64_t row = tiles.first(t), share = (t - begin) * groups * per_group;
       const int height = tiles.rows(t);
       float* total = totals + (row - row0) * kPanel;
-      Kernel::tile(
-          height,
-          {&panel, packed.rows + packed_offset(tiles, t, group_steps * panel.groups()) + g * group_steps * height,
-           first, groups, packed.minus_sum + row * panel.groups() + g, panel.groups(), total, next + share, per_group,
-           share < groups * panel.group_bytes() ? lines : 0});
+      const int64_t per_step = tiles.narrow ? kNarrowRows : height;
+      const TileArgs args{
+          &panel,
+          packed.rows + packed_offset(tiles, t, group_steps * panel.groups()) + g * group_steps * per_step,
+          first,
+          groups,
+          packed.minus_sum + row * panel.groups() + g,
+          panel.groups(),
+          total,
+          next + share,
+          per_group,
+          share < groups * panel.group_bytes() ? lines : 0};
+      tiles.narrow ? Kernel::narrow_tile(height, args) : Kernel::tile(height, args);
       if (g + groups == panel.groups()) store_totals(out, total, packed.scale + row, m0 + row, height, n0, bias);
     }
   }
@@ -118,23 +129,25 @@ void multiply(const LinearW4A8Int8& op, const Executor& executor) {
   const int64_t k = op.k, groups = panel.groups(), steps = 2 * panel.steps() * groups;
   const uint8_t* weight = static_cast<const uint8_t*>(op.weight);
   for_each_row_block(op.m, [&](int64_t m0, int64_t m1) {
-    const RowTiles tiles(m1 - m0, Kernel::kRows, false);
+    const RowTiles tiles(m1 - m0, Kernel::kRows, Kernel::kHasNarrow);
     const PackedGroups packed{static_cast<int32_t*>(scratch(Slot::activations, packed_bytes(tiles, steps))),
                               static_cast<int32_t*>(scratch(Slot::sums, tiles.m * groups * 4)),
                               static_cast<float*>(scratch(Slot::scales, tiles.m * 4))};
-    for_each_tile(executor, tiles, k, [&](int64_t t) {
-      const int rows = tiles.rows(t);
-      const CodeRows codes(k, rows);
-      for (int r = 0; r < rows; ++r) {
-        const int64_t row = tiles.first(t) + r;
-        packed.scale[row] = read_row(a, m0 + row, codes.row(r), Kernel::quantize_row);
-        for (int64_t g = 0; g < groups; ++g)
-          packed.minus_sum[row * groups + g] =
-              -sum_codes(codes.row(r) + g * panel.group_size, round_up(panel.group_size, 16));
-      }
-      const __m128i order = _mm_setr_epi8(0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15);
-      interleave(codes, rows, steps, order, packed.rows + packed_offset(tiles, t, steps));
-    });
+    const __m128i order = _mm_setr_epi8(0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15);
+    const auto make = [&](int64_t row, int8_t* codes) {
+      packed.scale[row] = read_row(a, m0 + row, codes, Kernel::quantize_row);
+      for (int64_t g = 0; g < groups; ++g)
+        packed.minus_sum[row * groups + g] = -sum_codes(codes + g * panel.group_size, round_up(panel.group_size, 16));
+    };
+    if (tiles.narrow)
+      pack_narrow(executor, tiles, k, steps, order, packed.rows, make);
+    else
+      for_each_tile(executor, tiles, k, [&](int64_t t) {
+        const int rows = tiles.rows(t);
+        const CodeRows codes(k, rows);
+        for (int r = 0; r < rows; ++r) make(tiles.first(t) + r, codes.row(r));
+        interleave(codes, rows, steps, order, packed.rows + packed_offset(tiles, t, steps));
+      });
     const TaskGrid grid(op.n, tiles.count);
     parallel_for(executor, grid.tasks(), [&](int64_t task) {
       const int64_t n = task / grid.runs(), begin = task % grid.runs() * grid.run;
