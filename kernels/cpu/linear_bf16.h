@@ -5,8 +5,8 @@
 //
 // Shapes    x (M,K), w (N,K), y (M,N), bf16, any row strides; bias (N,) or null
 // Needs     any M, N, K; nothing aligned. w is read as it lies (an LM head shares it with the embedding)
-// Walk      a task is kTaskRows outputs. It takes kRows of them at a time by up to kTokens rows of x, whose sums
-//           are in registers:
+// Walk      a task is kTaskRows outputs. With one row of x it reads them one after the other, in the order of memory;
+//           with more it takes kRows of them at a time by up to kTokens rows of x, whose sums are in registers:
 //
 //             K ->  32 or 16 at once
 //           N +-----------------------+   kRows streams of memory, each prefetched kPrefetch elements ahead where
@@ -24,6 +24,8 @@
 //           M = 1: 21.7 ms, 93 % of the read bandwidth (AVX2 22.7); no prefetch 24 to 26; 1 KB ahead 21.4 (AVX2
 //           24.5), 2 KB 23.4; the next four rows ahead, in the order of addresses, 26.5. 1, 2, 8 rows at a time
 //           without prefetch: 26, 27.9, 22.8.  M = 4: 29 ms; 2 rows 35.8, 8 rows 28.4; prefetch here too 32.9
+//           Zen 4, both cores, 33 GB/s, M = 1: 4 rows at a time, prefetched 512 B ahead 20 to 22 ms; next four rows to
+//           L2 16.9; one row at a time, no prefetch 15 to 18, 8 or 16 KB ahead to L2 13.3 to 17. Huge pages: nothing.
 //           avx512bf16: left out. Up to 3 rows of x memory is the limit; beyond, torch has that instruction itself
 #pragma once
 #include "lanes.h"
@@ -41,6 +43,7 @@ constexpr int kStep = 2 * kLanes;              // elements of K at a time
 constexpr int64_t kTaskRows = 64;
 constexpr int64_t kTokensAtOnce = 64;  // rows of x that pass over a task's outputs before the next: both stay in L2
 constexpr int kPrefetch = 256;         // elements of K ahead
+constexpr int kPrefetchAlone = 4096;   // the same of one output and one row of x: to L2, in the order of memory
 constexpr int kPrefetchTokens = 2;     // with more rows of x arithmetic is the limit
 
 // Element i of every pair and element i + 1 of every pair, as float32.
@@ -82,7 +85,9 @@ static void tile(const LinearBf16& op, int64_t n, int64_t m) {
   unroll<rows>([&](auto r) PW_INLINE { unroll<tokens>([&](auto t) PW_INLINE { sum[r][t] = none(); }); });
   int64_t k = 0;
   for (; k + kStep <= op.k; k += kStep) {
-    if constexpr (tokens <= kPrefetchTokens)
+    if constexpr (rows == 1 && tokens == 1)
+      _mm_prefetch(w + k + kPrefetchAlone, _MM_HINT_T1);
+    else if constexpr (tokens <= kPrefetchTokens)
       unroll<rows>([&](auto r) PW_INLINE { _mm_prefetch(w + r * op.w_stride + k + kPrefetch, _MM_HINT_T0); });
     step(sum, w + k, op.w_stride, x + k, op.x_stride, [](const uint16_t* p) PW_INLINE { return load_pairs(p); });
   }
@@ -118,7 +123,8 @@ static void run_linear_bf16(const LinearBf16& op, const Executor& executor) {
     for (int64_t m = 0; m < op.m; m += kTokensAtOnce) {
       const int64_t last = m + kTokensAtOnce < op.m ? m + kTokensAtOnce : op.m;
       int64_t n = first;
-      for (; n + kRows <= end; n += kRows) block<kRows>(op, n, m, last);
+      if (op.m > 1)
+        for (; n + kRows <= end; n += kRows) block<kRows>(op, n, m, last);
       for (; n < end; ++n) block<1>(op, n, m, last);
     }
   });
