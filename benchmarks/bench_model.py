@@ -6,11 +6,12 @@ and fused; in bfloat16 by torch (transformers, sdpa); and in bfloat16 and at the
 installed (`make peers PEERS=ggml`). All sides have the same weights, and each one's logits are checked against
 torch's bfloat16 before it is timed.
 
-Prefill is a prompt into an empty cache with the logits of its last token, decode a token at a time after it. Each side
-is a process of its own, stopped while another has its turn; the order is turned round every round, and figures are
-medians. Since what the machine does changes, each of our formats is timed beside the bfloat16 sides anew. The weights
-are larger than the caches, so that decoding meets them cold. A side whose prompts have taken --seconds is given no
-more of them: without AVX512-BF16 torch's bfloat16 takes minutes.
+Prefill is a prompt into an empty cache with the logits of its last token. Decode is a token at a time after a prompt of
+--context tokens: few, so that it is the weights that are read; after hundreds, torch's attention takes as long as all
+the rest, in bfloat16 and in our formats alike. Each side is a process of its own, stopped while another has its turn;
+the order is turned round every round, and figures are medians. Since what the machine does changes, each of our formats
+is timed beside the bfloat16 sides anew. The weights are larger than the caches, so that decoding meets them cold. A
+side whose prompts have taken --seconds is given no more of them: without AVX512-BF16 torch's bfloat16 takes minutes.
 """
 
 from __future__ import annotations
@@ -86,6 +87,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     p.add_argument("--decode", type=int, default=8, help="tokens that a side decodes in a turn")
     p.add_argument("--rounds", type=int, default=5, help="turns of each side in decoding")
+    p.add_argument("--context", type=int, default=16, help="tokens of the prompt before decoding")
     p.add_argument("--layers", type=int, default=16, help="fewer: for a try")
     p.add_argument("--threads", type=int, default=2)
     p.add_argument("--json", type=Path, help="where the rows go")
@@ -120,6 +122,7 @@ class Side:
         low, median, high = statistics.quantiles(self.decode, n=4)
         return {"model": MODEL, "side": self.name, "format": self.form, "beside": beside, "head": "bf16",
                 "layers": options.layers, "threads": options.threads, "prefill_tokens": options.prefill,
+                "context_tokens": options.context,
                 "prefill_tok_s": options.prefill / statistics.median(self.prefill), "decode_tok_s": 1 / median,
                 "decode_spread": (high - low) / 2 / median, "error": self.error}  # fmt: skip
 
@@ -134,7 +137,7 @@ class Bench:
 
     def __init__(self, options: argparse.Namespace, folder: Path) -> None:
         self._options, self._folder = options, folder
-        room = options.prefill + options.decode * options.rounds
+        room = max(options.prefill, options.context) + options.decode * options.rounds
         self._shape = {
             **SHAPE,
             "num_hidden_layers": options.layers,
@@ -191,6 +194,8 @@ class Bench:
                         continue
                     taken = side.worker.ask(do="prefill", ids=tokens(self._options.prefill), file=None)
                     side.prefill.append(taken["seconds"])
+            for side in sides:
+                side.worker.ask(do="prefill", ids=tokens(self._options.context), file=None)
             for turn in range(self._options.rounds):
                 for side in sides[:: -1 if turn % 2 else 1]:
                     side.decode += side.worker.ask(do="decode", ids=tokens(self._options.decode))["seconds"]
