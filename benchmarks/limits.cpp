@@ -102,7 +102,7 @@ double copy_bandwidth(int threads, char* buffer, long bytes) {
 }
 
 constexpr long kSteps = 300'000;  // about a millisecond, since it is measured between calls that take as long
-constexpr int kChains = 12;  // independent accumulators: more than latency times ports of any x86
+constexpr int kChains = 12;       // independent accumulators: more than latency times ports of any x86
 
 // kSteps rounds of kChains independent steps; operations per second when each does `operations`. `step` is written in
 // assembly: compilers move intrinsics' accumulators through memory here.

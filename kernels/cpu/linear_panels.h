@@ -29,8 +29,8 @@
 //           38 to 83 % of the float32 peak, and superblocks of 128 k of float32 (32 KB) from 83 to 85 %.
 //           Two scale groups side by side at M = 1, for more independent sums: no gain warm, 45 % slower cold (two
 //           streams).  Prefetch 0, 2, 4, 8, 16 KB ahead at M = 1, cold: 8 KB best or next to it in both formats. FP8 of
-//           two rows and more to L2 instead of L1, (4096, 4096) cold, two threads: M = 4 558 -> 530 us, M = 8 957 -> 673,
-//           M = 16 1374 -> 1325; 4-bit codes lose by it, M = 4 369 -> 485.
+//           two rows and more to L2 instead of L1, (4096, 4096) cold, two threads: M = 4 558 -> 530 us, M = 8 957 ->
+//           673, M = 16 1374 -> 1325; 4-bit codes lose by it, M = 4 369 -> 485.
 #pragma once
 #include <cstring>
 
@@ -50,7 +50,7 @@ constexpr int64_t kBlockK = 128;       // k per block where scales are per outpu
 constexpr int64_t kTilesPerTask = 64;  // with 6 rows each: sums of 96 KB
 constexpr int64_t kRowsAtOnce = 1536;  // packed at a time, so that the workspace does not grow with M
 constexpr int64_t kPrefetchBytes = 8192;
-constexpr int kL1 = 3, kL2 = 2;  // where a prefetch goes, as __builtin_prefetch says it
+constexpr int kL1 = 3, kL2 = 2;         // where a prefetch goes, as __builtin_prefetch says it
 constexpr int64_t kSerialUnits = 8192;  // of x, packed before it pays to wake threads
 
 // One call, whatever its format.
