@@ -19,7 +19,8 @@
 //          64 |>>>>>>>>|        |  passes over   64 |                  |   sums in registers; the next superblock's
 //           v +--------+--------+  the block in   v +------------------+   codes are prefetched, spread over the tiles
 //                                  L1
-//           Which walk is better is the format's word (register_limit): it depends on what decoding costs.
+//           Which walk is better is the format's word: it depends on what decoding costs. Up to register_limit rows are
+//           decoded in registers; more are decoded once, or, where the format never does, taken in blocks of that many.
 // Policies  Isa: vectors of `lanes` outputs, mac_row, loads and stores, k of a superblock.  Format: how codes become
 //           units.
 // Numerics  |y - exact| <= (K + groups + 3) * 2^-24 * sum |x||w| + half an ulp of y's dtype
@@ -338,7 +339,7 @@ static void run_rows(const LinearJob& job, const Format& format, const Row& row,
     std::memset(c, 0, count * kPanel * 4);
     if (few)
       panel_in_registers<Isa, Format, grouped>(job, format, tiles, x, panel, c);
-    else
+    else if constexpr (Format::decodes_once)
       panel_decoded<Isa, Format, grouped>(job, format, tiles, first, last, x, panel, c);
     write_panel<Isa, Format, grouped>(job, format, panel, row0 + from, count, p * kPanel, c);
   });
@@ -346,8 +347,12 @@ static void run_rows(const LinearJob& job, const Format& format, const Row& row,
 
 template <class Isa, class Format, bool grouped, class Row>
 static void run_linear(const LinearJob& job, const Format& format, const Row& row, const Executor& executor) {
-  for (int64_t r = 0; r < job.m; r += kRowsAtOnce)
-    run_rows<Isa, Format, grouped>(job, format, row, r, job.m - r < kRowsAtOnce ? job.m - r : kRowsAtOnce, executor);
+  constexpr int64_t at_once = Format::decodes_once ? kRowsAtOnce : Format::register_limit;
+  const int64_t blocks = (job.m + at_once - 1) / at_once;
+  for (int64_t b = 0; b < blocks; ++b) {
+    const int64_t first = job.m * b / blocks, last = job.m * (b + 1) / blocks;
+    run_rows<Isa, Format, grouped>(job, format, row, first, last - first, executor);
+  }
 }
 
 // ---- what an op's struct says about the job

@@ -21,6 +21,7 @@ struct Int4Singles {
   using Codes = __m256i;
   static constexpr int units = 8;
   static constexpr int64_t register_limit = 4;
+  static constexpr bool decodes_once = true;
   static constexpr int locality = kL1;
   static constexpr bool channel_scale = true;  // in the weight, where there are no groups
   Int4Panel panel;

@@ -34,6 +34,7 @@ struct Int4Pairs {
   using Codes = __m512i;
   static constexpr int units = 4;
   static constexpr int64_t register_limit = 256;
+  static constexpr bool decodes_once = false;
   static constexpr int locality = kL1;
   static constexpr bool channel_scale = true;  // in the weight, where there are no groups
   Int4Panel panel;

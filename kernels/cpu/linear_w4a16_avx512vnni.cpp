@@ -22,6 +22,7 @@ struct Int4Singles {
   using Codes = __m512i;
   static constexpr int units = 8;
   static constexpr int64_t register_limit = 16;
+  static constexpr bool decodes_once = true;
   static constexpr int locality = kL1;
   static constexpr bool channel_scale = true;  // in the weight, where there are no groups
   Int4Panel panel;

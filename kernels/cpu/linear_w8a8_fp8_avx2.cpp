@@ -29,6 +29,7 @@ struct Fp8Singles {
   };
   static constexpr int units = 4;
   static constexpr int64_t register_limit = 4;
+  static constexpr bool decodes_once = true;
   static constexpr int locality = kL1;
   static constexpr bool channel_scale = false;  // outside of the weight
 

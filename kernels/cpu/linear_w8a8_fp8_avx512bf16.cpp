@@ -31,6 +31,7 @@ struct Fp8Pairs {
   };
   static constexpr int units = 2;
   static constexpr int64_t register_limit = 128;
+  static constexpr bool decodes_once = false;
   static constexpr int locality = kL2;
   static constexpr bool channel_scale = false;  // outside of the weight
   __m512i low[2], high[2], sign;
