@@ -100,8 +100,8 @@ def models(rows: Rows) -> str:
     commits = ", ".join(dict.fromkeys(str(r["commit"]) for r in rows))
     lines = [
         f"A whole {first['model']} ({first['layers']} layers, head in {first['head']}), tokens per second with "
-        f"{first['threads']} threads: a prompt of {first['prefill_tokens']}, then one token at a time. Torch "
-        f"{first['torch']}, {first['date']}, commit {commits}.",
+        f"{first['threads']} threads: a prompt of {first['prefill_tokens']}; a token at a time after "
+        f"{first['context_tokens']}. Torch {first['torch']}, {first['date']}, commit {commits}.",
         "",
         "| format | prefill | against torch bfloat16 | decode | against torch bfloat16 | the fastest bfloat16 | "
         "llama.cpp at the same bits |",
