@@ -65,7 +65,6 @@ inline I32x16 select_less(I32x16 a, I32x16 b, I32x16 x, I32x16 y) {
   return {_mm512_mask_mov_epi32(y.v, _mm512_cmplt_epi32_mask(a.v, b.v), x.v)};
 }
 
-inline __m128i low_bytes(I32x16 a) { return _mm512_cvtepi32_epi8(a.v); }
 inline __m256i low_words(I32x16 a) { return _mm512_cvtepi32_epi16(a.v); }
 inline __m256i half_words(F32x16 a) { return _mm512_cvtps_ph(a.v, kNearest); }
 inline F32x16 from_half_words(__m256i a) { return {_mm512_cvtph_ps(a)}; }
@@ -143,10 +142,6 @@ inline I32x16 select_less(I32x16 a, I32x16 b, I32x16 x, I32x16 y) {
 inline __m256i low_words(I32x16 a) {
   const I32x16 low = a & splat_i32(0xffff);
   return _mm256_permute4x64_epi64(_mm256_packus_epi32(low.lo, low.hi), 0xd8);
-}
-inline __m128i low_bytes(I32x16 a) {
-  const __m256i words = low_words(a & splat_i32(0xff));
-  return _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
 }
 inline __m256i half_words(F32x16 a) {
   return _mm256_set_m128i(_mm256_cvtps_ph(a.hi, kNearest), _mm256_cvtps_ph(a.lo, kNearest));
