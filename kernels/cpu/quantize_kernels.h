@@ -9,25 +9,24 @@
 //
 // Shapes    x (M,K) any stride; codes (M,K); scale (M,); smooth, weight (K,)
 // Needs     any M, K (the last K mod 64 elements go through a padded buffer)
-// Walk      a row is one task. A fused op first writes v, rounded to x's type as it is, to a row of workspace that
-// stays
-//           in L1 or L2, and quantizes that as any other row; so memory is read once and written once, past the caches
-//           where all codes together exceed half of L3. The next row is fetched while this one's codes are made.
+// Walk      a row is one task. A fused op first writes v, rounded to x's type as it is, to a row of workspace (L1 or
+//           L2), and quantizes that as any other row; so memory is read once and written once, past the caches where
+//           all codes together exceed half of L3. A plain op fetches the next row while this one's codes are made.
 // Numerics  bit for bit the plain loops: sixteen lanes of fused multiply-adds for the sum of squares, numerics.h's exp
 //           operation by operation. bf16 is rounded without regard to NaN, whose upper half survives that unless its
 //           lower half is nearly full, and what comes from 16-bit values has it empty; rows that hold one are done
 //           again with NaN made canonical.
 // Limit     memory for plain INT8 and FP8; arithmetic behind RMSNorm (about 35 operations a value) and SiLU (45)
 // Tried     Zen 4, a row of 2048 bf16 values in L1, cycles per sixteen: INT8 5.0, FP8 9.5, RMSNorm with residual and
-// INT8
-//           25, SiLU and INT8 39; with divisions and bytes packed sixteen at a time they were 11, 15, 43 and 54.
-//           (8192, 8192) at 24 GB/s of reads, two threads: INT8 5.9 ms, FP8 7.3, RMSNorm 24, SiLU 28, against 4.3, 4.3,
-//           10 and 7.1 for a copy of as many bytes. The first read of a row runs at the memory's rate, the rest waits
-//           for nothing, and the two do not overlap: fetching the next row meanwhile, in L2 (plain ops: 8.0 without),
-//           is held by the 24 lines that a core may wait for; into L1 it is slower; finding the next row's amax along
-//           with this one's codes is slower by a third (two rows of 16 KB push each other out of L1). Behind RMSNorm
-//           fetching gains nothing. Ice Lake: codes written past the caches in whole lines gain 20 % over quarters of a
-//           line.
+//           INT8 25, SiLU and INT8 39. With divisions and bytes packed sixteen at a time, as ops on 16 rows, calls and
+//           L2 included: 10, 15, 43 and 54.
+//           (8192, 8192) at 24 GB/s of reads, two threads: INT8 5.9 ms, FP8 7.3, RMSNorm 24, SiLU 28, against 4.3,
+//           4.3, 10 and 7.1 for a copy of as many bytes. The first read of a row runs at the memory's rate, the rest
+//           waits for nothing, and the two do not overlap: fetching the next row meanwhile, in L2 (plain ops: 8.0
+//           without), is held by the 24 lines that a core may wait for; into L1 it is slower; finding the next row's
+//           amax along with this one's codes is slower by a third (two rows of 16 KB push each other out of L1).
+//           Behind RMSNorm fetching gains nothing.
+//           Ice Lake: codes written past the caches in whole lines gain 20 % over quarters of a line.
 // Reference kernels/reference/quantize.cpp
 #pragma once
 #include "pennyweight/device.h"
@@ -46,6 +45,7 @@ template <class Op>
 inline Codes codes_of(const Op& op, int64_t m) {
   return {static_cast<uint8_t*>(op.codes) + m * op.k, goes_past_caches(op.codes, op.m, op.k, 1)};
 }
+
 // ---- plain
 template <Format format>
 float quantize_row(const ActivationRow& row, const Codes& codes, const void* next) {
