@@ -100,7 +100,13 @@ def against_own(op: str) -> Metric:
 
 def field(name: str) -> Metric:
     """A figure that the row has."""
-    return lambda run, row: float(row[name])
+
+    def value(run: Run, row: Row) -> float:
+        if row[name] is None:
+            raise Unknown(f"{name} was not measured")
+        return float(row[name])
+
+    return value
 
 
 @dataclass(frozen=True)

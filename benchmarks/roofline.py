@@ -35,7 +35,9 @@ class Limits:
     madd8: float = 0.0
 
     def instruction(self, op: str, impl: str | None = None) -> str | None:
-        """Name the limit of the instruction that an implementation of a linear layer multiplies with; None: none.
+        """Name the limit of the instruction that an implementation of a linear layer multiplies with.
+
+        None where the processor lacks it, and for plain loops.
 
         Args:
             op: The op, which says what is multiplied: INT8 codes, nibbles by INT8 codes, or floats.
@@ -43,6 +45,10 @@ class Limits:
         """
         if impl == "reference":
             return None
+        name = self._instruction(op, impl)
+        return name if getattr(self, name) else None
+
+    def _instruction(self, op: str, impl: str | None) -> str:
         bytes_of_256 = "madd8" if "w4a8" in op else "madd16"
         if impl == "avx2":
             return bytes_of_256 if "int8" in op else "fma256"
@@ -90,7 +96,7 @@ class Memory:
         self._pages.madvise(mmap.MADV_HUGEPAGE)
         self._address = ctypes.addressof(ctypes.c_char.from_buffer(self._pages))
         self._copy: int | None = None
-        self.limit(COPY_PLAIN)  # first touch
+        ctypes.memset(self._address, 1, self.bytes)  # first touch: pages that are only read may all be one
 
     def limit(self, what: int) -> float:
         """Measure one limit once."""
