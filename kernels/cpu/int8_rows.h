@@ -149,6 +149,14 @@ inline void for_each_tile(const Executor& executor, const RowTiles& tiles, int64
   parallel_for(tiles.m * k < kParallelCodes ? Executor{} : executor, tiles.count, static_cast<F&&>(pack));
 }
 
+// Runs the tile of a kernel that fits; args are the kernel's own.
+template <class Kernel, class Args>
+inline void multiply_tile(const RowTiles& tiles, int rows, const Args& args) {
+  if constexpr (Kernel::kHasNarrow)
+    if (tiles.narrow) return Kernel::narrow_tile(rows, args);
+  Kernel::tile(rows, args);
+}
+
 // Packs a narrow tile; make(row, codes) gives a row's codes.
 template <class Make>
 inline void pack_narrow(const Executor& executor, const RowTiles& tiles, int64_t k, int64_t steps, __m128i order,

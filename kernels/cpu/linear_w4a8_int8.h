@@ -115,7 +115,7 @@ void multiply_panel(const PackedGroups& packed, const RowTiles& tiles, int64_t b
           next + share,
           per_group,
           share < groups * panel.group_bytes() ? lines : 0};
-      tiles.narrow ? Kernel::narrow_tile(height, args) : Kernel::tile(height, args);
+      multiply_tile<Kernel>(tiles, height, args);
       if (g + groups == panel.groups()) store_totals(out, total, packed.scale + row, m0 + row, height, n0, bias);
     }
   }

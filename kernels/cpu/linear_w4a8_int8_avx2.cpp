@@ -107,7 +107,6 @@ struct Kernel {
   static constexpr int kRows = 4, kStreamRows = 4;
   static constexpr bool kHasNarrow = false;
   static float quantize_row(const ActivationRow& row, int8_t* codes) { return quantize_row_int8(row, codes); }
-  static void narrow_tile(int, const TileArgs&) {}
   static void tile(int rows, const TileArgs& args) {
     static constexpr void (*tiles[])(const TileArgs&) = {tile_of<1, 4>, tile_of<2, 2>, tile_of<3, 1>, tile_of<4, 1>};
     tiles[rows - 1](args);

@@ -94,7 +94,7 @@ void multiply_panel(const PackedInt8& packed, const RowTiles& tiles, int64_t beg
                           step == 0 ? packed.start + row : nullptr,
                           next + (t - begin) * advance * n,
                           advance};
-      tiles.narrow ? Kernel::narrow_tile(height, args) : Kernel::tile(height, args);
+      multiply_tile<Kernel>(tiles, height, args);
       if (step + n == steps) store_tile(out, c, packed.scale + row, m0 + row, height, n0, scale, bias);
     }
   }

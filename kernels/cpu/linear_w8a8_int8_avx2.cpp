@@ -106,7 +106,6 @@ struct Kernel {
       }
     }
   }
-  static void narrow_tile(int, const TileArgs&) {}
   static void tile(int rows, const TileArgs& args) {
     static constexpr void (*tiles[])(const TileArgs&) = {tile_of<1, 8>, tile_of<2, 4>, tile_of<3, 2>, tile_of<4, 2>};
     tiles[rows - 1](args);
