@@ -43,6 +43,11 @@ static inline int64_t fp8_panel_offset(int64_t n, int64_t k, int64_t K) {
          k % 2;
 }
 
+// ---- CODE_ROWS, for cards: [n][round_up(k, 16)] bytes, INT8 or E4M3 codes as the checkpoint has them, each row padded
+// with zeros. Tensor cores take operands whose inputs lie side by side, and TMA rows that begin at multiples of 16.
+static inline int64_t code_row_bytes(int64_t k) { return round_up(k, 16); }
+static inline int64_t code_rows_bytes(int64_t n, int64_t k) { return n * code_row_bytes(k); }
+
 // ---- INT4_PANEL: [n/64][group] blocks; a block is its codes, then 64 scales, then (asymmetric) 64 int8 zero points
 // codes: [(k in group)/8][n%64] dwords; nibble j of the low word is k 2j, of the high word k 2j+1; stored q + 8.
 // scales: 64 of scale_dtype (bf16, f16 or f32: the narrowest that holds all of a weight's scales exactly).
