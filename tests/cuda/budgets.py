@@ -24,22 +24,25 @@ class Budget:
 ARCHITECTURES = ["sm_80", "sm_86", "sm_89", "sm_90a"]
 
 # Every copy of 16 bytes beside the arithmetic and past L1, fragments 16 bytes at a time.
-_INT8 = ("IMMA.16832.S8.S8", "LDSM.16.M88.4", "LDGSTS.E.BYPASS.128", "LDS.128", "STG.E.128")
+_INT8 = ("IMMA.16832.S8.S8", "LDSM.16.M88.4", "LDGSTS.E.BYPASS.128", "STG.E.128")
 
 BUDGETS = [
     Budget("nothing", 16),
-    Budget("Int8Tile<16,", 88, _INT8, lacks=("HMMA",)),
-    Budget("Int8Tile<64,", 160, _INT8, lacks=("HMMA",)),
-    Budget("Int8Tile<128,", 232, _INT8, lacks=("HMMA",)),
+    *[
+        Budget(f"Codes)0, false, {rows},", registers, _INT8, lacks=("HMMA", "LDS."))
+        for rows, registers in {16: 96, 64: 136, 128: 208}.items()
+    ],
     *[
         Budget(
-            f"Half){half}, {tokens}, ", registers, (mma, "LDGSTS.E.BYPASS.128", "LDS.128"), lacks=("IMMA",)
+            f"W4Tile<(pennyweight::cuda::Half){half}, {tokens}, ",
+            registers,
+            (mma, "LDGSTS.E.BYPASS.128", "LDS.128"),
+            lacks=("IMMA",),
         )
         for half, mma in enumerate(("HMMA.16816.F32", "HMMA.16816.F32.BF16"))
         for tokens, registers in {8: 104, 16: 128, 32: 168, 64: 176, 128: 240}.items()
     ],
-    Budget("linear_w4a16_sum", 64, ("LDG.E.NA.128", "STG.E.128")),
-    Budget("gemm_w8a8_int8_sum", 64, ("LDG.E.NA.128", "STG.E.128")),
+    Budget("add_splits_sm80<", 64, ("LDG.E.NA.128", "STG.E.128")),
     Budget("Format)2, ", 128, ("LDG.E",)),  # RMSNorm alone: no amax to reduce
     Budget("quantize_rows<", 128, ("REDUX",)),
 ]
