@@ -288,6 +288,11 @@ Dense packed(Name name, const Tensor& t, int64_t bytes, int64_t n, int64_t k) {
   return dense(t);
 }
 
+int64_t code_bytes(int64_t n, int64_t k) {
+  const Place* place = Place::current();
+  return place && place->is_card() ? code_rows_bytes(n, k) : int8_panel_bytes(n, k);  // FP8 panels have the same size
+}
+
 void* in_place(Name name, const Tensor& t, const std::vector<int64_t>& shape) {
   check_dtype(name, t, ScalarType::Float);
   const auto sizes = t.sizes();

@@ -65,6 +65,7 @@ Dense vector(Name name, const Tensor& t, ScalarType dtype, int64_t length);  // 
 Dense vector(Name name, const MaybeTensor& t, ScalarType dtype, int64_t length);
 Dense sized(Name name, const Tensor& t, ScalarType dtype, int64_t rows, int64_t columns);  // (rows, columns)
 Dense packed(Name name, const Tensor& t, int64_t bytes, int64_t n, int64_t k);  // uint8, flat, of exactly this size
+int64_t code_bytes(int64_t n, int64_t k);  // of a packed weight of 8 bits where the op runs: panels, on a card rows
 void* in_place(Name name, const Tensor& t, const std::vector<int64_t>& shape);  // float32, contiguous, written to
 
 DType dtype_of(Name name, const Tensor& t);  // of a float tensor

@@ -12,13 +12,13 @@ constexpr auto kFloat = ScalarType::Float;
 
 // What the two GEMMs share. The bare int32 accumulators (INT8 only) take neither scales nor bias.
 template <class Op>
-Tensor gemm_w8a8(const char* name, ScalarType codes_dtype, int64_t (*panel_bytes)(int64_t, int64_t),
-                 const Tensor& codes, const MaybeTensor& row_scale, const Tensor& weight, const MaybeTensor& col_scale,
-                 int64_t n, const MaybeTensor& bias, DType out_dtype, bool fast_accum) {
+Tensor gemm_w8a8(const char* name, ScalarType codes_dtype, const Tensor& codes, const MaybeTensor& row_scale,
+                 const Tensor& weight, const MaybeTensor& col_scale, int64_t n, const MaybeTensor& bias,
+                 DType out_dtype, bool fast_accum) {
   const Place place(codes);
   check_positive(name, "n", n);
   const Rows rows = code_rows({name, "codes"}, codes, codes_dtype);
-  const Dense panel = packed({name, "weight"}, weight, panel_bytes(n, rows.columns), n, rows.columns);
+  const Dense by_code = packed({name, "weight"}, weight, code_bytes(n, rows.columns), n, rows.columns);
   const Dense by_row = vector({name, "row_scale"}, row_scale, kFloat, rows.rows);
   const Dense by_column = vector({name, "col_scale"}, col_scale, kFloat, n);
   const Dense added = vector({name, "bias"}, bias, scalar_type_of(out_dtype), n);
@@ -26,7 +26,7 @@ Tensor gemm_w8a8(const char* name, ScalarType codes_dtype, int64_t (*panel_bytes
   Op op{};
   op.codes = rows.data;
   op.row_scale = by_row.as<float>();
-  op.weight = panel.data;
+  op.weight = by_code.data;
   op.col_scale = by_column.as<float>();
   op.bias = added.data;
   op.y = data(y);
@@ -41,21 +41,21 @@ Tensor gemm_w8a8(const char* name, ScalarType codes_dtype, int64_t (*panel_bytes
 }
 
 template <class Op>
-Tensor linear_w8a8(const char* name, int64_t (*panel_bytes)(int64_t, int64_t), const Tensor& x, const Tensor& weight,
-                   const Tensor& col_scale, const MaybeTensor& bias, const MaybeTensor& smooth, bool fast_accum) {
+Tensor linear_w8a8(const char* name, const Tensor& x, const Tensor& weight, const Tensor& col_scale,
+                   const MaybeTensor& bias, const MaybeTensor& smooth, bool fast_accum) {
   const Place place(x);
   const Rows rows = float_rows({name, "x"}, x);
   const int64_t n = col_scale.numel();
   const Dense by_column = vector({name, "col_scale"}, col_scale, kFloat, n);
   check_positive(name, "N, the number of elements of col_scale,", n);
-  const Dense panel = packed({name, "weight"}, weight, panel_bytes(n, rows.columns), n, rows.columns);
+  const Dense by_code = packed({name, "weight"}, weight, code_bytes(n, rows.columns), n, rows.columns);
   const Dense added = vector({name, "bias"}, bias, scalar_type_of(rows.dtype), n);
   const Dense divisor = vector({name, "smooth"}, smooth, kFloat, rows.columns);
   Tensor y = make(x, rows.shape(n), scalar_type_of(rows.dtype));
   Op op{};
   op.x = rows.data;
   op.smooth = divisor.as<float>();
-  op.weight = panel.data;
+  op.weight = by_code.data;
   op.col_scale = by_column.as<float>();
   op.bias = added.data;
   op.y = data(y);
@@ -98,25 +98,24 @@ Tensor gemm_w8a8_int8(const Tensor& codes, const MaybeTensor& row_scale, const T
   const char* name = "gemm_w8a8_int8";
   const DType y_dtype = out_dtype_of(name, out_dtype, true);
   check_epilogue(name, y_dtype, row_scale.has_value(), col_scale.has_value(), bias.has_value());
-  return gemm_w8a8<GemmW8A8Int8>(name, ScalarType::Char, int8_panel_bytes, codes, row_scale, weight, col_scale, n, bias,
-                                 y_dtype, false);
+  return gemm_w8a8<GemmW8A8Int8>(name, ScalarType::Char, codes, row_scale, weight, col_scale, n, bias, y_dtype, false);
 }
 
 Tensor gemm_w8a8_fp8(const Tensor& codes, const Tensor& row_scale, const Tensor& weight, const Tensor& col_scale,
                      int64_t n, const MaybeTensor& bias, ScalarType out_dtype, bool fast_accum) {
   const char* name = "gemm_w8a8_fp8";
-  return gemm_w8a8<GemmW8A8Fp8>(name, ScalarType::Byte, fp8_panel_bytes, codes, row_scale, weight, col_scale, n, bias,
+  return gemm_w8a8<GemmW8A8Fp8>(name, ScalarType::Byte, codes, row_scale, weight, col_scale, n, bias,
                                 out_dtype_of(name, out_dtype, false), fast_accum);
 }
 
 Tensor linear_w8a8_int8(const Tensor& x, const Tensor& weight, const Tensor& col_scale, const MaybeTensor& bias,
                         const MaybeTensor& smooth) {
-  return linear_w8a8<LinearW8A8Int8>("linear_w8a8_int8", int8_panel_bytes, x, weight, col_scale, bias, smooth, false);
+  return linear_w8a8<LinearW8A8Int8>("linear_w8a8_int8", x, weight, col_scale, bias, smooth, false);
 }
 
 Tensor linear_w8a8_fp8(const Tensor& x, const Tensor& weight, const Tensor& col_scale, const MaybeTensor& bias,
                        const MaybeTensor& smooth, bool fast_accum) {
-  return linear_w8a8<LinearW8A8Fp8>("linear_w8a8_fp8", fp8_panel_bytes, x, weight, col_scale, bias, smooth, fast_accum);
+  return linear_w8a8<LinearW8A8Fp8>("linear_w8a8_fp8", x, weight, col_scale, bias, smooth, fast_accum);
 }
 
 Tensor linear_w4a16(const Tensor& x, const Tensor& weight, int64_t n, int64_t group_size,

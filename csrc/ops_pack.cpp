@@ -10,22 +10,21 @@ namespace pennyweight::torch_ops {
 namespace {
 
 constexpr auto kByte = ScalarType::Byte, kChar = ScalarType::Char, kFloat = ScalarType::Float;
-using Bytes = int64_t (*)(int64_t n, int64_t k);
 
-// Where a weight is packed to: streamed once per token, so in large pages where there are some.
+// Where a weight is packed to: streamed once per token, so on the CPU in large pages where there are some.
 Tensor make_packed(const Tensor& like, int64_t bytes) {
   Tensor weight = make(like, {bytes}, kByte);
-  prefer_huge_pages(data(weight), bytes);
+  if (weight.is_cpu()) prefer_huge_pages(data(weight), bytes);
   return weight;
 }
 
 template <class Op>
-Tensor pack_panel(const char* name, ScalarType dtype, Bytes bytes, const Tensor& codes) {
+Tensor pack_panel(const char* name, ScalarType dtype, const Tensor& codes) {
   const Dense source = matrix({name, "codes"}, codes, dtype);
   Op op{};
   op.n = codes.size(0);
   op.k = codes.size(1);
-  Tensor weight = make_packed(codes, bytes(op.n, op.k));
+  Tensor weight = make_packed(codes, code_bytes(op.n, op.k));
   op.codes = source.data;
   op.weight = data(weight);
   run_on_torch(op);
@@ -34,11 +33,11 @@ Tensor pack_panel(const char* name, ScalarType dtype, Bytes bytes, const Tensor&
 
 // The part of unpacking and dequantizing that is the same: sizes, the panel, an output (n, k).
 template <class Op>
-Tensor open_panel(const char* name, Op& op, Dense& panel, Bytes bytes, const Tensor& weight, int64_t n, int64_t k,
+Tensor open_panel(const char* name, Op& op, Dense& panel, const Tensor& weight, int64_t n, int64_t k,
                   ScalarType out_dtype) {
   check_positive(name, "n", n);
   check_positive(name, "k", k);
-  panel = packed({name, "weight"}, weight, bytes(n, k), n, k);
+  panel = packed({name, "weight"}, weight, code_bytes(n, k), n, k);
   op.weight = panel.data;
   op.n = n;
   op.k = k;
@@ -46,21 +45,20 @@ Tensor open_panel(const char* name, Op& op, Dense& panel, Bytes bytes, const Ten
 }
 
 template <class Op>
-Tensor unpack_panel(const char* name, ScalarType dtype, Bytes bytes, const Tensor& weight, int64_t n, int64_t k) {
+Tensor unpack_panel(const char* name, ScalarType dtype, const Tensor& weight, int64_t n, int64_t k) {
   Op op{};
   Dense panel;
-  Tensor codes = open_panel(name, op, panel, bytes, weight, n, k, dtype);
+  Tensor codes = open_panel(name, op, panel, weight, n, k, dtype);
   op.codes = data(codes);
   run_on_torch(op);
   return codes;
 }
 
 template <class Op>
-Tensor dequantize_panel(const char* name, Bytes bytes, const Tensor& weight, const Tensor& scale, int64_t n,
-                        int64_t k) {
+Tensor dequantize_panel(const char* name, const Tensor& weight, const Tensor& scale, int64_t n, int64_t k) {
   Op op{};
   Dense panel;
-  Tensor out = open_panel(name, op, panel, bytes, weight, n, k, kFloat);
+  Tensor out = open_panel(name, op, panel, weight, n, k, kFloat);
   const Dense by_row = vector({name, "scale"}, scale, kFloat, n);
   op.scale = by_row.as<float>();
   op.out = data<float>(out);
@@ -68,19 +66,19 @@ Tensor dequantize_panel(const char* name, Bytes bytes, const Tensor& weight, con
   return out;
 }
 
-Tensor pack_int8(const Tensor& codes) { return pack_panel<PackInt8>("pack_int8", kChar, int8_panel_bytes, codes); }
-Tensor pack_fp8(const Tensor& codes) { return pack_panel<PackFp8>("pack_fp8", kByte, fp8_panel_bytes, codes); }
+Tensor pack_int8(const Tensor& codes) { return pack_panel<PackInt8>("pack_int8", kChar, codes); }
+Tensor pack_fp8(const Tensor& codes) { return pack_panel<PackFp8>("pack_fp8", kByte, codes); }
 Tensor unpack_int8(const Tensor& weight, int64_t n, int64_t k) {
-  return unpack_panel<UnpackInt8>("unpack_int8", kChar, int8_panel_bytes, weight, n, k);
+  return unpack_panel<UnpackInt8>("unpack_int8", kChar, weight, n, k);
 }
 Tensor unpack_fp8(const Tensor& weight, int64_t n, int64_t k) {
-  return unpack_panel<UnpackFp8>("unpack_fp8", kByte, fp8_panel_bytes, weight, n, k);
+  return unpack_panel<UnpackFp8>("unpack_fp8", kByte, weight, n, k);
 }
 Tensor dequantize_int8(const Tensor& weight, const Tensor& scale, int64_t n, int64_t k) {
-  return dequantize_panel<DequantizeInt8>("dequantize_int8", int8_panel_bytes, weight, scale, n, k);
+  return dequantize_panel<DequantizeInt8>("dequantize_int8", weight, scale, n, k);
 }
 Tensor dequantize_fp8(const Tensor& weight, const Tensor& scale, int64_t n, int64_t k) {
-  return dequantize_panel<DequantizeFp8>("dequantize_fp8", fp8_panel_bytes, weight, scale, n, k);
+  return dequantize_panel<DequantizeFp8>("dequantize_fp8", weight, scale, n, k);
 }
 
 Tensor pack_int4(const Tensor& codes, const Tensor& scale, const MaybeTensor& zeros, const std::string& scale_dtype) {

@@ -80,7 +80,9 @@ def _panels(n: int) -> int:
 
 def _pack(codes: Tensor) -> Tensor:
     n, k = codes.shape
-    return codes.new_empty(_panels(n) * _PANEL * ((k + 3) // 4 * 4), dtype=torch.uint8)
+    rows = n * ((k + 15) // 16 * 16)  # on a card
+    panels = _panels(n) * _PANEL * ((k + 3) // 4 * 4)
+    return codes.new_empty(rows if codes.device.type == "cuda" else panels, dtype=torch.uint8)
 
 
 def _unpack(dtype: torch.dtype) -> Callable[..., Any]:

@@ -7,7 +7,10 @@ from pennyweight.ops._call import call
 
 
 def pack_int8(codes: Tensor) -> Tensor:
-    """Lay out INT8 codes int8 (N, K) for the kernels: a flat uint8 tensor, N rounded up to 64 and K to 4."""
+    """Lay out INT8 codes int8 (N, K) for the kernels of their device: a flat uint8 tensor.
+
+    On the CPU N is rounded up to 64 and K to 4; on a card K to 16.
+    """
     return call("pack_int8", codes)
 
 
@@ -22,7 +25,10 @@ def dequantize_int8(weight: Tensor, scale: Tensor, n: int, k: int) -> Tensor:
 
 
 def pack_fp8(codes: Tensor) -> Tensor:
-    """Lay out E4M3 codes uint8 (N, K) for the kernels: a flat uint8 tensor, N rounded up to 64 and K to 4."""
+    """Lay out E4M3 codes uint8 (N, K) for the kernels of their device: a flat uint8 tensor.
+
+    On the CPU N is rounded up to 64 and K to 4; on a card K to 16.
+    """
     return call("pack_fp8", codes)
 
 
