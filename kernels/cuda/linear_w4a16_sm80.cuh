@@ -77,20 +77,6 @@ PW_DEVICE void decode(uint32_t word, uint32_t offset, uint32_t (&pair)[4]) {
   }
 }
 
-// 4 neighbouring scales, aligned.
-PW_DEVICE void load_scales(const unsigned char* at, DType dtype, float (&scale)[4]) {
-  if (dtype == DType::f32) {
-    const Four four = *reinterpret_cast<const Four*>(at);
-#pragma unroll
-    for (int i = 0; i < 4; ++i) scale[i] = bits_f32(four.word[i]);
-    return;
-  }
-  const Two pairs = *reinterpret_cast<const Two*>(at);
-#pragma unroll
-  for (int i = 0; i < 4; ++i)
-    scale[i] = half_to_float(dtype, static_cast<uint16_t>(pairs.word[i / 2] >> (16 * (i % 2))));
-}
-
 template <class T>
 struct W4Block {
   static_assert(T::threads == T::steps * kStepChunks);
