@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A card for a torch without CUDA (fake_card.cpp), for scripts that test_torch_ops.py runs.
 
-Their arguments: libpennyweight_kernels.so, what stands for torch's CUDA half, the fake card, its compute capability. The
-emulated CUDA half of
-the kernel library is preloaded, so that it is found before the half that was built. Imported before torch, which asks
-once whether there is an accelerator.
+Their arguments: libpennyweight_kernels.so, what stands for torch's CUDA half, the fake card, its compute capability.
+The emulated CUDA half of the kernel library is preloaded, so that it is found before the half that was built. Imported
+before torch, which asks once whether there is an accelerator.
 """
 
 import ctypes

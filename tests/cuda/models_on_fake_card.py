@@ -11,9 +11,10 @@ import torch  # isort: skip
 
 sys.path.append(str(Path(__file__).parents[1] / "checkpoint"))
 
-import pennyweight as pw  # noqa: E402
-from pennyweight import _C  # noqa: E402
-from tiny import tiny_model  # noqa: E402
+from tiny import tiny_model
+
+import pennyweight as pw
+from pennyweight import _C
 
 torch.manual_seed(0)
 IDS = torch.randint(256, (4, 24))
