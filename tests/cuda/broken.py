@@ -60,6 +60,7 @@ _RING, _SHARED, _EPILOGUE, _HALVES = (
 )
 _PARTS = "add_splits_sm80.cu"
 
+
 def pack(name: str, file: str, old: str, new: str, check: str, cases: str, says: str = DIFFERS) -> Broken:
     """A fault in packing; ``file`` is a .cu, or the header of the .cu that has the cases."""
     unit = "pack_code_rows_sm80.cu" if cases.startswith("pack_code") else "pack_int4_sm80.cu"
