@@ -45,10 +45,10 @@ def grid(ops: dict[str, Any]) -> str:
             able = [i for i in ops[op]["implementations"] if names.index(i) >= names.index(name)]
             cells.append("plain loops" if able[0] == "reference" else f"`{able[0]}`")
         lines.append(f"| {device} | " + " | ".join(cells) + " |")
-    cards = [
-        f"`{ops[op]['cuda'][0]}`, not yet run on a card" if ops[op].get("cuda") else "none"
-        for op in SCHEMES.values()
-    ]
+    cards = []
+    for op in SCHEMES.values():
+        able = ", ".join(f"`{name}`" for name in ops[op].get("cuda", []))
+        cards.append(f"{able}, not yet run on a card" if able else "none")
     lines.append("| CUDA, compute capability 8.0 and later | " + " | ".join(cards) + " |")
     return "\n".join(lines)
 

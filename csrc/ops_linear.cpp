@@ -175,6 +175,8 @@ STABLE_TORCH_LIBRARY_IMPL(pennyweight, CPU, m) {
 STABLE_TORCH_LIBRARY_IMPL(pennyweight, CUDA, m) {
   using namespace pennyweight::torch_ops;
   m.impl("gemm_w8a8_int8", TORCH_BOX(&gemm_w8a8_int8));
+  m.impl("gemm_w8a8_fp8", TORCH_BOX(&gemm_w8a8_fp8));
   m.impl("linear_w8a8_int8", TORCH_BOX(&linear_w8a8_int8));
+  m.impl("linear_w8a8_fp8", TORCH_BOX(&linear_w8a8_fp8));
   m.impl("linear_w4a16", TORCH_BOX(&linear_w4a16));
 }
