@@ -2,6 +2,7 @@
 // ops.cpp: the implementations for cards of every op that has one, best first.
 #include "kernels_quantize.h"
 #include "linear_sm80.h"
+#include "linear_sm90.h"
 #include "pack_sm80.h"
 #include "table.h"
 
@@ -31,13 +32,27 @@ PW_ROWS(SiluMulQuantizeInt8, silu_mul_quantize_int8);
 PW_ROWS(SiluMulQuantizeFp8, silu_mul_quantize_fp8);
 
 const CudaImplementation gemm_w8a8_int8[] = {
+    {"sm90", erased_why_not<GemmW8A8Int8, why_not_gemm_w8a8_int8_sm90>, erased<GemmW8A8Int8, gemm_w8a8_int8_sm90>,
+     nullptr, 90},
     {"sm80", erased_why_not<GemmW8A8Int8, why_not_gemm_w8a8_int8_sm80>, erased<GemmW8A8Int8, gemm_w8a8_int8_sm80>,
      erased_bytes<GemmW8A8Int8, workspace_gemm_w8a8_int8_sm80>},
 };
 
+const CudaImplementation gemm_w8a8_fp8[] = {
+    {"sm90", erased_why_not<GemmW8A8Fp8, why_not_gemm_w8a8_fp8_sm90>, erased<GemmW8A8Fp8, gemm_w8a8_fp8_sm90>, nullptr,
+     90},
+};
+
 const CudaImplementation linear_w8a8_int8[] = {
+    {"sm90", erased_why_not<LinearW8A8Int8, why_not_linear_w8a8_int8_sm90>,
+     erased<LinearW8A8Int8, linear_w8a8_int8_sm90>, erased_bytes<LinearW8A8Int8, workspace_linear_w8a8_int8_sm90>, 90},
     {"sm80", erased_why_not<LinearW8A8Int8, why_not_linear_w8a8_int8_sm80>,
      erased<LinearW8A8Int8, linear_w8a8_int8_sm80>, erased_bytes<LinearW8A8Int8, workspace_linear_w8a8_int8_sm80>},
+};
+
+const CudaImplementation linear_w8a8_fp8[] = {
+    {"sm90", erased_why_not<LinearW8A8Fp8, why_not_linear_w8a8_fp8_sm90>, erased<LinearW8A8Fp8, linear_w8a8_fp8_sm90>,
+     erased_bytes<LinearW8A8Fp8, workspace_linear_w8a8_fp8_sm90>, 90},
 };
 
 const CudaImplementation linear_w4a16[] = {
@@ -109,7 +124,9 @@ const CudaOp table[] = {
     PW_OP(silu_mul_quantize_int8),
     PW_OP(silu_mul_quantize_fp8),
     PW_OP(gemm_w8a8_int8),
+    PW_OP(gemm_w8a8_fp8),
     PW_OP(linear_w8a8_int8),
+    PW_OP(linear_w8a8_fp8),
     PW_OP(linear_w4a16),
     PW_OP(pack_int8),
     PW_OP(unpack_int8),
