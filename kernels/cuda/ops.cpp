@@ -70,6 +70,11 @@ const CudaImplementation linear_w8a8_fp8[] = {
 };
 
 const CudaImplementation linear_w4a16[] = {
+    {.name = "sm80_decoded",
+     .why_not = erased_why_not<LinearW4A16, why_not_linear_w4a16_decoded>,
+     .run = erased<LinearW4A16, linear_w4a16_decoded>,
+     .workspace_bytes = erased_bytes<LinearW4A16, workspace_linear_w4a16_decoded>,
+     .by_shape = true},
     {"sm80", erased_why_not<LinearW4A16, why_not_linear_w4a16_sm80>, erased<LinearW4A16, linear_w4a16_sm80>,
      erased_bytes<LinearW4A16, workspace_linear_w4a16_sm80>},
 };
