@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// ops_pack.cpp: between the checkpoint's layout, the kernels' layout and floats, as torch operators on the CPU.
+// ops_pack.cpp: between the checkpoint's layout, the kernels' layout and floats, as torch operators, on the CPU and on
+// cards.
 #include <tuple>
 
 #include "checks.h"
 #include "pennyweight/memory.h"
 #include "pennyweight/pack.h"
+#include "place.h"
 
 namespace pennyweight::torch_ops {
 namespace {
@@ -20,6 +22,7 @@ Tensor make_packed(const Tensor& like, int64_t bytes) {
 
 template <class Op>
 Tensor pack_panel(const char* name, ScalarType dtype, const Tensor& codes) {
+  const Place place(codes);
   const Dense source = matrix({name, "codes"}, codes, dtype);
   Op op{};
   op.n = codes.size(0);
@@ -46,6 +49,7 @@ Tensor open_panel(const char* name, Op& op, Dense& panel, const Tensor& weight, 
 
 template <class Op>
 Tensor unpack_panel(const char* name, ScalarType dtype, const Tensor& weight, int64_t n, int64_t k) {
+  const Place place(weight);
   Op op{};
   Dense panel;
   Tensor codes = open_panel(name, op, panel, weight, n, k, dtype);
@@ -56,6 +60,7 @@ Tensor unpack_panel(const char* name, ScalarType dtype, const Tensor& weight, in
 
 template <class Op>
 Tensor dequantize_panel(const char* name, const Tensor& weight, const Tensor& scale, int64_t n, int64_t k) {
+  const Place place(weight);
   Op op{};
   Dense panel;
   Tensor out = open_panel(name, op, panel, weight, n, k, kFloat);
@@ -83,6 +88,7 @@ Tensor dequantize_fp8(const Tensor& weight, const Tensor& scale, int64_t n, int6
 
 Tensor pack_int4(const Tensor& codes, const Tensor& scale, const MaybeTensor& zeros, const std::string& scale_dtype) {
   const char* name = "pack_int4";
+  const Place place(codes);
   const Dense source = matrix({name, "codes"}, codes, kChar);
   const Dense scales = matrix({name, "scale"}, scale, kFloat);
   const int64_t n = codes.size(0), k = codes.size(1), groups = scale.size(1);
@@ -107,6 +113,7 @@ Tensor pack_int4(const Tensor& codes, const Tensor& scale, const MaybeTensor& ze
 std::tuple<Tensor, Tensor, Tensor> unpack_int4(const Tensor& weight, int64_t n, int64_t k, int64_t group_size,
                                                const std::string& scale_dtype, bool zero_points) {
   const char* name = "unpack_int4";
+  const Place place(weight);
   const Int4Panel panel = int4_panel(name, n, k, group_size, scale_dtype, zero_points);
   const Dense blocks = packed({name, "weight"}, weight, panel.bytes(), n, k);
   Tensor codes = make(weight, {n, k}, kChar), scale = make(weight, {n, panel.groups()}, kFloat);
@@ -127,6 +134,7 @@ std::tuple<Tensor, Tensor, Tensor> unpack_int4(const Tensor& weight, int64_t n, 
 Tensor dequantize_int4(const Tensor& weight, int64_t n, int64_t k, int64_t group_size, const std::string& scale_dtype,
                        bool zero_points) {
   const char* name = "dequantize_int4";
+  const Place place(weight);
   const Int4Panel panel = int4_panel(name, n, k, group_size, scale_dtype, zero_points);
   const Dense blocks = packed({name, "weight"}, weight, panel.bytes(), n, k);
   Tensor out = make(weight, {n, k}, kFloat);
@@ -143,6 +151,7 @@ Tensor dequantize_int4(const Tensor& weight, int64_t n, int64_t k, int64_t group
 }
 
 Tensor pack_nibbles(const Tensor& codes) {
+  const Place place(codes);
   const Dense source = matrix({"pack_nibbles", "codes"}, codes, kChar);
   PackNibbles op{};
   op.codes = source.as<int8_t>();
@@ -156,6 +165,7 @@ Tensor pack_nibbles(const Tensor& codes) {
 
 Tensor unpack_nibbles(const Tensor& words, int64_t columns) {
   const Name name{"unpack_nibbles", "words"};
+  const Place place(words);
   check_positive(name.op, "columns", columns);
   const Dense source = matrix(name, words, ScalarType::Int);
   sized(name, words, ScalarType::Int, words.size(0), (columns + 7) / 8);
@@ -173,6 +183,21 @@ Tensor unpack_nibbles(const Tensor& words, int64_t columns) {
 }  // namespace pennyweight::torch_ops
 
 STABLE_TORCH_LIBRARY_IMPL(pennyweight, CPU, m) {
+  using namespace pennyweight::torch_ops;
+  m.impl("pack_int8", TORCH_BOX(&pack_int8));
+  m.impl("unpack_int8", TORCH_BOX(&unpack_int8));
+  m.impl("dequantize_int8", TORCH_BOX(&dequantize_int8));
+  m.impl("pack_fp8", TORCH_BOX(&pack_fp8));
+  m.impl("unpack_fp8", TORCH_BOX(&unpack_fp8));
+  m.impl("dequantize_fp8", TORCH_BOX(&dequantize_fp8));
+  m.impl("pack_int4", TORCH_BOX(&pack_int4));
+  m.impl("unpack_int4", TORCH_BOX(&unpack_int4));
+  m.impl("dequantize_int4", TORCH_BOX(&dequantize_int4));
+  m.impl("pack_nibbles", TORCH_BOX(&pack_nibbles));
+  m.impl("unpack_nibbles", TORCH_BOX(&unpack_nibbles));
+}
+
+STABLE_TORCH_LIBRARY_IMPL(pennyweight, CUDA, m) {
   using namespace pennyweight::torch_ops;
   m.impl("pack_int8", TORCH_BOX(&pack_int8));
   m.impl("unpack_int8", TORCH_BOX(&unpack_int8));

@@ -49,6 +49,7 @@
 #include "linear_w4a16_tiles.h"
 #include "ptx/words.cuh"
 #include "tile/halves.cuh"
+#include "tile/int4.cuh"
 
 namespace pennyweight::cuda {
 
@@ -70,20 +71,6 @@ PW_DEVICE void decode(uint32_t word, uint32_t offset, uint32_t (&pair)[4]) {
     for (int i = 0; i < 4; ++i)
       pair[i] = ptx::fma_bf16x2(ptx::lop3<and_or>(word >> (4 * i), 0x000f000fu, 0x43004300u), 0x3f803f80u, low);
   }
-}
-
-// 4 neighbouring scales, aligned.
-PW_DEVICE void load_scales(const unsigned char* at, DType dtype, float (&scale)[4]) {
-  if (dtype == DType::f32) {
-    const Four four = *reinterpret_cast<const Four*>(at);
-#pragma unroll
-    for (int i = 0; i < 4; ++i) scale[i] = bits_f32(four.word[i]);
-    return;
-  }
-  const Two pairs = *reinterpret_cast<const Two*>(at);
-#pragma unroll
-  for (int i = 0; i < 4; ++i)
-    scale[i] = float_of_half(dtype, static_cast<uint16_t>(pairs.word[i / 2] >> (16 * (i % 2))));
 }
 
 template <class T>

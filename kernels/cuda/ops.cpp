@@ -2,6 +2,7 @@
 // ops.cpp: the implementations for cards of every op that has one, best first.
 #include "kernels_quantize.h"
 #include "linear_sm80.h"
+#include "pack_sm80.h"
 #include "table.h"
 
 namespace pennyweight::cuda {
@@ -64,14 +65,85 @@ const CudaImplementation linear_w4a16[] = {
      erased_bytes<LinearW4A16, workspace_linear_w4a16_sm80>},
 };
 
+template <class Op>
+const char* code_rows_why_not(const Op& op, const Card& card) {
+  return why_not_code_rows(op.weight, card);
+}
+template <class Op>
+const char* int4_why_not(const Op& op, const Card& card) {
+  bool zero_points;
+  if constexpr (requires { op.zeros; })
+    zero_points = op.zeros != nullptr;
+  else
+    zero_points = op.zero_points != 0;
+  return why_not_int4_panel(op.weight, {op.n, op.k, op.group_size, op.scale_dtype, zero_points}, card);
+}
+template <class Op>
+const char* only_sm80(const Op&, const Card& card) {
+  return needs_sm80(card);
+}
+
+const CudaImplementation pack_int8[] = {
+    {"sm80", erased_why_not<PackInt8, code_rows_why_not>, erased<PackInt8, pack_int8_sm80>, nullptr},
+};
+const CudaImplementation unpack_int8[] = {
+    {"sm80", erased_why_not<UnpackInt8, code_rows_why_not>, erased<UnpackInt8, unpack_int8_sm80>, nullptr},
+};
+const CudaImplementation dequantize_int8[] = {
+    {"sm80", erased_why_not<DequantizeInt8, code_rows_why_not>, erased<DequantizeInt8, dequantize_int8_sm80>, nullptr},
+};
+const CudaImplementation pack_fp8[] = {
+    {"sm80", erased_why_not<PackFp8, code_rows_why_not>, erased<PackFp8, pack_fp8_sm80>, nullptr},
+};
+const CudaImplementation unpack_fp8[] = {
+    {"sm80", erased_why_not<UnpackFp8, code_rows_why_not>, erased<UnpackFp8, unpack_fp8_sm80>, nullptr},
+};
+const CudaImplementation dequantize_fp8[] = {
+    {"sm80", erased_why_not<DequantizeFp8, code_rows_why_not>, erased<DequantizeFp8, dequantize_fp8_sm80>, nullptr},
+};
+const CudaImplementation pack_int4[] = {
+    {"sm80", erased_why_not<PackInt4, int4_why_not>, erased<PackInt4, pack_int4_sm80>, nullptr},
+};
+const CudaImplementation unpack_int4[] = {
+    {"sm80", erased_why_not<UnpackInt4, int4_why_not>, erased<UnpackInt4, unpack_int4_sm80>, nullptr},
+};
+const CudaImplementation dequantize_int4[] = {
+    {"sm80", erased_why_not<DequantizeInt4, int4_why_not>, erased<DequantizeInt4, dequantize_int4_sm80>, nullptr},
+};
+const CudaImplementation pack_nibbles[] = {
+    {"sm80", erased_why_not<PackNibbles, only_sm80>, erased<PackNibbles, pack_nibbles_sm80>, nullptr},
+};
+const CudaImplementation unpack_nibbles[] = {
+    {"sm80", erased_why_not<UnpackNibbles, only_sm80>, erased<UnpackNibbles, unpack_nibbles_sm80>, nullptr},
+};
+
 // An op, and its list above, which has its name.
 #define PW_OP(name) {OpId::name, #name, name, sizeof name / sizeof name[0]}
 
 const CudaOp table[] = {
-    PW_OP(quantize_per_token_int8), PW_OP(quantize_per_token_fp8), PW_OP(rms_norm),
-    PW_OP(rms_norm_quantize_int8),  PW_OP(rms_norm_quantize_fp8),  PW_OP(silu_mul_quantize_int8),
-    PW_OP(silu_mul_quantize_fp8),   PW_OP(gemm_w8a8_int8),         PW_OP(gemm_w8a8_fp8),
-    PW_OP(linear_w8a8_int8),        PW_OP(linear_w8a8_fp8),        PW_OP(linear_w4a16),
+    PW_OP(quantize_per_token_int8),
+    PW_OP(quantize_per_token_fp8),
+    PW_OP(rms_norm),
+    PW_OP(rms_norm_quantize_int8),
+    PW_OP(rms_norm_quantize_fp8),
+    PW_OP(silu_mul_quantize_int8),
+    PW_OP(silu_mul_quantize_fp8),
+    PW_OP(gemm_w8a8_int8),
+    PW_OP(gemm_w8a8_fp8),
+    PW_OP(linear_w8a8_int8),
+    PW_OP(linear_w8a8_fp8),
+    PW_OP(linear_w4a16),
+    PW_OP(pack_int8),
+    PW_OP(unpack_int8),
+    PW_OP(dequantize_int8),
+    PW_OP(pack_fp8),
+    PW_OP(unpack_fp8),
+    PW_OP(dequantize_fp8),
+    PW_OP(pack_int4),
+    PW_OP(unpack_int4),
+    PW_OP(dequantize_int4),
+    PW_OP(pack_nibbles),
+    PW_OP(unpack_nibbles),
 };
 
 }  // namespace

@@ -96,10 +96,11 @@ PW_DEVICE Packed<dtype> load_chunk(const void* row, int64_t at, int64_t k) {
 template <DType dtype, bool kWhole>
 PW_DEVICE void store_chunk(void* row, int64_t at, int64_t k, const Packed<dtype>& packed) {
   if constexpr (kWhole) {
-    const uint4* words = reinterpret_cast<const uint4*>(packed.words);
-    uint4* to = reinterpret_cast<uint4*>(const_cast<char*>(element<dtype>(row, at)));
+    char* to = const_cast<char*>(element<dtype>(row, at));
+    const uint32_t* words = packed.words;
 #pragma unroll
-    for (int i = 0; i < int(sizeof(packed) / 16); ++i) to[i] = words[i];
+    for (int i = 0; i < int(sizeof(packed) / 4); i += 4)
+      ptx::store_vector(to + 4 * i, make_uint4(words[i], words[i + 1], words[i + 2], words[i + 3]));
   } else {
 #pragma unroll
     for (int i = 0; i < kChunk; ++i) {

@@ -71,6 +71,13 @@ _RING, _SHARED, _EPILOGUE, _HALVES, _DECODE = (
     "decode_e4m3.cuh",
 )
 _PARTS = "add_splits_sm80.cu"
+
+def pack(name: str, file: str, old: str, new: str, check: str, cases: str, says: str = DIFFERS) -> Broken:
+    """A fault in packing; ``file`` is a .cu, or the header of the .cu that has the cases."""
+    unit = "pack_code_rows_sm80.cu" if cases.startswith("pack_code") else "pack_int4_sm80.cu"
+    return Broken(f"pack_{name}", file, unit, old, new, check, says, cases)
+
+
 _BARRIER = "__syncthreads();"
 _LEFT = "if (left >= 16)"
 _SCALED = """ v[i] *= by_row;
@@ -191,6 +198,90 @@ VARIANTS = [
         _HALVES,
     ),
     w4a16("forgets_a_split", "split < p.walk.splits", "split < p.walk.splits - 1", "none", EXPECTED, _PARTS),
+    pack(
+        "code_rows_without_padding",
+        "pack_code_rows_sm80.cu",
+        "p.pads ? 16 : count",
+        "count",
+        "none",
+        "pack_code_rows_int8",
+    ),
+    pack(
+        "code_rows_takes_any_row_for_aligned",
+        "pack_code_rows_sm80.cu",
+        "p.from_vector = pieces_aligned(p.from, p.from_stride, 16);",
+        "p.from_vector = true;",
+        "address",
+        "pack_code_rows_int8",
+        "misaligned address",
+    ),
+    pack(
+        "code_rows_reads_past_a_row",
+        "tile/bytes.cuh",
+        "    if (i < count) word[i / 4] |= ",
+        "    word[i / 4] |= ",
+        "address",
+        "pack_code_rows_int8",
+        OVERFLOW,
+    ),
+    pack(
+        "int4_in_the_checkpoints_order",
+        "pack_int4_sm80.cu",
+        "panel_order(word_of_codes(bytes))",
+        "word_of_codes(bytes)",
+        "none",
+        "pack_int4_panels",
+    ),
+    pack(
+        "int4_leaves_rows_past_n_as_they_were",
+        "pack_int4_sm80.cu",
+        "    words.word[i] = kNoCodes;\n",
+        "    words.word[i] = 0;\n",
+        "none",
+        "pack_int4_panels",
+    ),
+    pack(
+        "int4_reads_rows_past_n",
+        "pack_int4_sm80.cu",
+        "    if (spot.row + i >= w.n) continue;\n",
+        "",
+        "address",
+        "pack_int4_panels",
+        OVERFLOW,
+    ),
+    pack(
+        "int4_writes_rows_past_n",
+        "pack_int4_sm80.cu",
+        "    if (spot.row + i >= w.n) break;\n    const float offset",
+        "    const float offset",
+        "address",
+        "pack_int4_panels",
+        OVERFLOW,
+    ),
+    pack(
+        "int4_forgets_zero_points",
+        "pack_int4_sm80.cu",
+        "+ 8 + zero[i]);",
+        "+ 8);",
+        "none",
+        "pack_int4_panels",
+    ),
+    pack(
+        "nibbles_of_padding_are_codes",
+        "pack_int4_sm80.cu",
+        "word_of_codes(bytes) & there",
+        "word_of_codes(bytes)",
+        "none",
+        "pack_nibble_words",
+    ),
+    pack(
+        "nibbles_lose_their_sign",
+        "tile/int4.cuh",
+        "* 0x1eu;",
+        "* 0x0eu;",
+        "none",
+        "pack_nibble_words",
+    ),
     Broken(
         "quantize: a barrier is missing between the warps' maxima and their maximum",
         "rows.cuh",

@@ -72,6 +72,14 @@ BUDGETS = [
         for tokens, registers in {8: 104, 16: 128, 32: 168, 64: 176, 128: 240}.items()
     ],
     Budget("add_splits_sm80<", 64, ("LDG.E.NA.128", "STG.E.128")),
+    # What is once packed: 16 bytes at a time on the side of the weight.
+    Budget("copy_code_rows", 40, ("LDG.E.128", "STG.E.128")),
+    Budget("dequantize_code_rows", 48, ("LDG.E.64", "STG.E.128")),
+    Budget("unpack_int4_panels", 48, ("LDG.E.NA.128", "STG.E.64")),
+    Budget("pack_int4_panels", 48, ("LDG.E.64", "STG.E.128")),
+    Budget("decode_int4_panels", 56, ("LDG.E.NA.128", "STG.E.128")),
+    Budget("unpack_nibble_words", 32, ("STG.E.64",)),
+    Budget("pack_nibble_words", 40, ("LDG.E.64",)),
     Budget("Format)2, ", 128, ("LDG.E",)),  # RMSNorm alone: no amax to reduce
     Budget("quantize_rows<", 128, ("REDUX",)),
 ]

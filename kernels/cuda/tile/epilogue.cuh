@@ -3,6 +3,7 @@
 // their order.
 #pragma once
 #include "ptx/convert.cuh"
+#include "ptx/copy.cuh"
 #include "tile/output.h"
 
 namespace pennyweight::cuda {
@@ -21,7 +22,7 @@ PW_DEVICE void store_words(const Output& out, int64_t row, int64_t n, int count,
   if (count == wide && out.vector) {
 #pragma unroll
     for (int i = 0; i < wide; i += 4)
-      *reinterpret_cast<Four*>(y + i) = {{bits[i], bits[i + 1], bits[i + 2], bits[i + 3]}};
+      ptx::store_vector(y + i, make_uint4(bits[i], bits[i + 1], bits[i + 2], bits[i + 3]));
     return;
   }
 #pragma unroll

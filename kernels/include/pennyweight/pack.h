@@ -6,10 +6,10 @@
 
 namespace pennyweight {
 
-// codes (n, k) row-major <-> INT8_PANEL / FP8_PANEL
+// codes (n, k) row-major <-> INT8_PANEL / FP8_PANEL; on a card <-> CODE_ROWS
 struct PackPanel {
   const void* codes;  // (n, k) int8 or E4M3 bytes, contiguous
-  void* weight;       // panel bytes
+  void* weight;       // panel bytes; on a card code_rows_bytes(n, k)
   int64_t n, k;
 };
 struct PackInt8 : PackPanel {
