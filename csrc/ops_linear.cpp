@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// ops_linear.cpp: the linear layers and their GEMMs as torch operators, on the CPU; the INT8 GEMM and W4A16 on cards
-// too.
+// ops_linear.cpp: the linear layers and their GEMMs as torch operators, on the CPU; W8A8 and W4A16 on cards too.
 #include "checks.h"
 #include "pennyweight/linear.h"
 #include "place.h"

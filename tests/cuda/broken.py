@@ -72,10 +72,19 @@ _RING, _SHARED, _EPILOGUE, _HALVES, _DECODE = (
 )
 _PARTS = "add_splits_sm80.cu"
 
+
 def pack(name: str, file: str, old: str, new: str, check: str, cases: str, says: str = DIFFERS) -> Broken:
     """A fault in packing; ``file`` is a .cu, or the header of the .cu that has the cases."""
     unit = "pack_code_rows_sm80.cu" if cases.startswith("pack_code") else "pack_int4_sm80.cu"
     return Broken(f"pack_{name}", file, unit, old, new, check, says, cases)
+
+
+def sm90(
+    name: str, file: str, old: str, new: str, check: str, says: str, cases: str, unit: str = ""
+) -> Broken:
+    """A fault in what chooses and launches the GEMMs of Hopper, or comes before them."""
+    unit = unit or file
+    return Broken(f"sm90_{name}", file, unit, old, new, check, says, cases, "90")
 
 
 _BARRIER = "__syncthreads();"
@@ -281,6 +290,108 @@ VARIANTS = [
         "* 0x0eu;",
         "none",
         "pack_nibble_words",
+    ),
+    sm90(
+        "rows_of_weights_without_their_padding",
+        "gemm_w8a8_sm90.cpp",
+        "p.weight_stride = code_row_bytes(op.k);",
+        "p.weight_stride = round_up(op.k + 16, 16);",
+        "address",
+        OVERFLOW,
+        "gemm_w8a8_int8_sm90_shapes",
+    ),
+    sm90(
+        "scales_of_rows_for_columns",
+        "gemm_w8a8_sm90.cpp",
+        "p.col_scale = op.col_scale;",
+        "p.col_scale = op.row_scale;",
+        "address",
+        OVERFLOW,
+        "gemm_w8a8_int8_sm90_shapes",
+    ),
+    sm90(
+        "without_a_dtype",
+        "gemm_w8a8_sm90.cpp",
+        "p.bf16 = op.y_dtype == DType::bf16;",
+        "p.bf16 = true;",
+        "none",
+        DIFFERS,
+        "gemm_w8a8_fp8_sm90_shapes",
+    ),
+    sm90(
+        "codes_side_by_side",
+        "quantize_sm80.cuh",
+        "row * output.stride;",
+        "row * output.k;",
+        "none",
+        DIFFERS,
+        "linear_w8a8_int8_sm90",
+        "quantize_per_token_sm80.cu",
+    ),
+    sm90(
+        "too_small_a_workspace",
+        "linear_w8a8.h",
+        "return scales_at(op, card) + op.m * 4;",
+        "return scales_at(op, card);",
+        "address",
+        OVERFLOW,
+        "linear_w8a8_fp8_sm90",
+        "linear_w8a8_sm90.cpp",
+    ),
+    sm90(
+        "too_little_room_for_padded_codes",
+        "linear_w8a8.h",
+        "round_up(op.m * code_row_bytes(op.k), 256);",
+        "round_up(op.m * op.k, 16);",
+        "none",
+        DIFFERS,
+        "linear_w8a8_int8_sm90",
+        "linear_w8a8_sm90.cpp",
+    ),
+    sm90(
+        "bands_of_more_tiles_than_there_are",
+        "gemm_w8a8_sm90.cpp",
+        " && across % (band * shape.beside()) == 0",
+        "",
+        "none",
+        "a band of",
+        "sm90_bands",
+    ),
+    sm90(
+        "plan_blind_to_rounds",
+        "gemm_w8a8_sm90.cpp",
+        "double(divide_up(tiles(m, n), slots))",
+        "double(tiles(m, n)) / double(slots)",
+        "none",
+        " gets ",
+        "sm90_plan_follows",
+    ),
+    sm90(
+        "plan_with_a_cliff",
+        "gemm_w8a8_sm90.cpp",
+        "if (shape.codes != codes || shape.sums != sums) continue;",
+        "if (shape.codes != codes || shape.sums != sums || (m > 300 && shape.bm * shape.bn < 32768)) continue;",
+        "none",
+        "times m - 1",
+        "sm90_plan_has_no_cliffs",
+    ),
+    sm90(
+        "takes_any_rows_of_y",
+        "gemm_w8a8_sm90.cpp",
+        "!rows_aligned(op.y, op.m, op.y_stride, 2)",
+        "false",
+        "none",
+        "expected 'rows of y'",
+        "sm90_refuses",
+    ),
+    sm90(
+        "strict_asks_hopper_of_every_card",
+        "dispatch.cpp",
+        "better |= info->implementations[i].is_for(card);",
+        "better = true;",
+        "none",
+        "is refused its best",
+        "best_on_hopper_alone",
     ),
     Broken(
         "quantize: a barrier is missing between the warps' maxima and their maximum",

@@ -29,6 +29,21 @@ _INT8 = ("IMMA.16832.S8.S8", *_COPIES)
 # Before sm_89 these are empty, on sm_90 the instruction is one of 16 bits.
 _FP8 = {"sm_89": ("QMMA.16832.F32.E4M3.E4M3", *_COPIES), "sm_90a": ("HMMA", *_COPIES)}
 
+# 168 is all that 384 threads can have; kernels move registers from the threads that copy to those that multiply.
+_SM90 = ("USETMAXREG", "WARPGROUP", "STSM.16", "UTMASTG", "UTMALDG")
+_SM90_MULTIPLIES = ("IGMMA.64x{}x32.S8.S8", "QGMMA.64x{}x32.F32.E4M3.E4M3")
+
+
+def _sm90(codes: int, rows: int, tile: str, columns: int, copies: str = "UTMALDG.3D.MULTICAST") -> Budget:
+    """Of the GEMM tiles of Hopper: INT8 (0) or FP8 (1) codes, rows are tokens (0) or outputs (1)."""
+    return Budget(
+        f"Codes){codes}, (pennyweight::cuda::Rows){rows}, {tile}, ",
+        168,
+        (_SM90_MULTIPLIES[codes].format(columns), copies, *_SM90),
+        lacks=("HMMA", "IMMA", "QMMA", "CALL"),
+    )
+
+
 BUDGETS = [
     Budget("nothing", 16),
     *[
@@ -80,6 +95,19 @@ BUDGETS = [
     Budget("decode_int4_panels", 56, ("LDG.E.NA.128", "STG.E.128")),
     Budget("unpack_nibble_words", 32, ("STG.E.64",)),
     Budget("pack_nibble_words", 40, ("LDG.E.64",)),
+    *[
+        _sm90(codes, *tile)
+        for codes in (0, 1)
+        for tile in (
+            (1, "64, 16", 16, "UTMALDG"),  # alone: nothing to share
+            (1, "64, 32", 32),
+            (1, "64, 64", 64),
+            (0, "64, 128", 128),
+            (0, "128, 128", 128),
+            (0, "128, 256", 256),
+        )
+    ],
+    _sm90(1, 0, "256, 128", 128),
     Budget("Format)2, ", 128, ("LDG.E",)),  # RMSNorm alone: no amax to reduce
     Budget("quantize_rows<", 128, ("REDUX",)),
 ]
