@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// gemm_w8a8_sm80.cuh: y = (x . weight^T) * row_scale * col_scale + bias, codes of 8 bits, on INT8 tensor cores
+// gemm_w8a8_sm80.cuh: y = (x . weight^T) * row_scale * col_scale + bias, codes of 8 bits, INT8 or FP8 E4M3, on tensor
+// cores by mma.sync
 //
 //   y[m,n] = ((float)(sum_k x[m,k] * w[n,k]) * row_scale[m]) * col_scale[n] + bias[n]
 //
-// Shapes    x (M,K) codes, rows 16-byte aligned; weight CODE_ROWS (docs/layouts.md); y (M,N) f32, f16, bf16, or the
-//           bare int32 sums
-// Needs     sm_80 (cp.async, mma.sync m16n8k32); any M, N, K: rows and inputs that do not exist are zero-filled in
-//           shared memory, outputs that do not exist are not stored
+// Shapes    x (M,K) codes, rows 16-byte aligned; weight CODE_ROWS (docs/layouts.md); y (M,N) f32, f16, bf16, of INT8
+//           also the bare int32 sums
+// Needs     sm_80 (cp.async, mma.sync m16n8k32), for E4M3 sm_89; any M, N, K: rows that do not exist are not read,
+//           inputs that do not are zeros in shared memory, outputs that do not are not stored
 // Tile      BM x BN x BK (M,N,K) per block; the ring is tile/ring.cuh, the walk tile/walk.h:
 //
 //              K →  BK   BK   BK
@@ -19,15 +20,20 @@
 //           (tile/shared.cuh), so that column g of tile j is output 4g + j and the 8 rows that a matrix reads lie
 //           together, 8 different chunks modulo 8. Copies move whole rows' pieces and do not care for the order.
 //
-//            lane (g,t)  ends up  with outputs 8t .. 8t + 7 of rows g and g + 8    → one 16-byte store per row (16-bit
-//            y)
+//            lane (g,t)  ends up  with outputs 8t .. 8t + 7 of rows g and g + 8    → one 16-byte store per row
 //
-// Limit     2 M N K operations over the INT8 peak; for M <= 64 the weight's N K bytes over the memory's bandwidth.
+// Limit     2 M N K operations over the peak of 8 bits (E4M3 on sm_90: of 16 bits, ptx/matrix.cuh); for M <= 64 the
+//           weight's N K bytes over the memory's bandwidth.
 //           Per k tile a block reads (BM + BN) BK bytes from L2 and multiplies BM BN BK: 128 x 128 needs 1 byte per 64
 //           multiplications. Shared memory: a warp of 64 x 64 reads 4 KB in 8 ldmatrix per 32 mma, 64 bytes a cycle and
 //           SM at the full rate of an A100 (of 128); 64 x 32 would read 96.
-// Numerics  sums exact modulo 2^32, hence without error for K < 131072; splits of K add up in int32, exact in any
-//           order; the float operations of the epilogue are those of the CPU, in their order: the same bits.
+// Numerics  INT8: sums exact modulo 2^32, hence without error for K < 131072; splits of K add up in int32, exact in any
+//           order; the same bits as the CPU.
+//           E4M3: float32 sums, but inside an mma a card has 13 bits or so behind the point (ptx/matrix.cuh). A tile
+//           that is `exact` adds its sums up in float32 registers every 128 inputs and starts anew from zero, one FADD
+//           per 4 mma and sum; the others (fast_accum) leave them where they are over all of K. sm_90 multiplies E4M3
+//           as f16 and sums in float32 anyway. Splits of K are added in a fixed order: runs repeat bit for bit.
+//           The float operations of the epilogue are those of the CPU, in their order.
 // Reference kernels/reference/linear.cpp          Source  own
 // Tried     not yet run on a card; emulated against the reference (tests/cuda).
 //           The CPU's panels, read as dwords of 4 outputs: as good for mma.sync, but one LOP3 more per 4 codes (codes
@@ -41,13 +47,26 @@
 
 namespace pennyweight::cuda {
 
+// `exists`: on the card that this is compiled for, beside so many sums of a thread.
 template <Codes codes>
 struct Arithmetic;
 template <>
 struct Arithmetic<Codes::int8> {
   using Sum = int32_t;
+  static __device__ __forceinline__ bool exists(int) { return true; }
   static __device__ __forceinline__ void mma(Sum (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
     ptx::mma_s8(c, a, b);
+  }
+};
+template <>
+struct Arithmetic<Codes::e4m3> {
+  using Sum = float;
+  // sm_90 unpacks to f16, and has no registers for that beside 128 sums.
+  static __device__ __forceinline__ bool exists(int sums) {
+    return ptx::architecture() >= 89 && (ptx::architecture() != 90 || sums < 128);
+  }
+  static __device__ __forceinline__ void mma(Sum (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+    ptx::mma_e4m3(c, a, b);
   }
 };
 
@@ -62,16 +81,19 @@ struct W8Block {
   const Gemm& p;
   const Place place;
   unsigned char* const shared;
-  const int tid, lane, warp_m, warp_n;
+  const int lane, warp_m, warp_n;
+  const RowCopy<RowsOfX, T::BM, T::threads> x_copy;
+  const RowCopy<RowsOfWeight, T::BN, T::threads> weight_copy;
 
-  __device__ __forceinline__ W8Block(const Gemm& p, const Place& place, unsigned char* shared)
+  __device__ __forceinline__ W8Block(const Gemm& p, const Place& place, unsigned char* shared, int thread)
       : p(p),
         place(place),
         shared(shared),
-        tid(static_cast<int>(threadIdx.x)),
-        lane(tid & 31),
-        warp_m(tid / 32 % T::warps_m * T::WM),
-        warp_n(tid / 32 / T::warps_m * T::WN) {}
+        lane(thread & 31),
+        warp_m(thread / 32 % T::warps_m * T::WM),
+        warp_n(thread / 32 / T::warps_m * T::WN),
+        x_copy(p.x, p.x_stride, static_cast<int64_t>(place.m_tile) * T::BM, p.m, p.k, thread),
+        weight_copy(p.weight, p.weight_stride, static_cast<int64_t>(place.n_tile) * T::BN, p.n, p.k, thread) {}
 
   // A k tile's place in the ring; turns are counted from the block's first tile.
   __device__ __forceinline__ unsigned char* stage(int turn) const { return shared + turn % T::stages * T::stage_bytes; }
@@ -79,13 +101,8 @@ struct W8Block {
   // Starts the copies of a k tile into its place in the ring.
   __device__ __forceinline__ void copy_tile(int turn) const {
     const int64_t k0 = (static_cast<int64_t>(place.k_begin) + turn) * T::BK;
-    const int64_t row0 = static_cast<int64_t>(place.m_tile) * T::BM, n0 = static_cast<int64_t>(place.n_tile) * T::BN;
-    unsigned char* to = stage(turn);
-    copy_rows<RowsOfX, T::BM, T::threads>(to, static_cast<const unsigned char*>(p.x) + row0 * p.x_stride + k0,
-                                          p.x_stride, p.m - row0, p.k - k0, tid);
-    copy_rows<RowsOfWeight, T::BN, T::threads>(to + T::x_bytes,
-                                               static_cast<const unsigned char*>(p.weight) + n0 * p.weight_stride + k0,
-                                               p.weight_stride, p.n - n0, p.k - k0, tid);
+    x_copy.start(stage(turn), k0);
+    weight_copy.start(stage(turn) + T::x_bytes, k0);
   }
 
   __device__ __forceinline__ void multiply(int turn, Sums& acc) const {
@@ -111,6 +128,19 @@ struct W8Block {
 #pragma unroll
         for (int j = 0; j < T::columns; ++j) Math::mma(acc[i][j], a[i], b[j]);
     }
+  }
+
+  // acc += part, part = 0
+  __device__ __forceinline__ void promote(Sums& part, Sums& acc) const {
+#pragma unroll
+    for (int i = 0; i < T::rows; ++i)
+#pragma unroll
+      for (int j = 0; j < T::columns; ++j)
+#pragma unroll
+        for (int c = 0; c < 4; ++c) {
+          acc[i][j][c] += part[i][j][c];
+          part[i][j][c] = 0;
+        }
   }
 
   __device__ __forceinline__ void store(const Sums& acc) const {
@@ -145,11 +175,24 @@ struct W8Block {
 template <class T>
 __global__ void __launch_bounds__(T::threads, T::blocks_per_sm) gemm_w8a8_sm80(const Gemm p) {
   PW_DYNAMIC_SHARED(shared);
-  const W8Block<T> block(p, place_of(p.walk, blockIdx.x), shared);
+  if (!W8Block<T>::Math::exists(T::rows * T::columns * 4)) {  // known to the compiler: the rest is left out
+    __trap();
+    return;
+  }
+  const W8Block<T> block(p, place_of(p.walk, blockIdx.x), shared, static_cast<int>(threadIdx.x));
   typename W8Block<T>::Sums acc = {};
-  run_ring<T::stages>(
-      block.place.k_end - block.place.k_begin, [&](int i) { block.copy_tile(i); },
-      [&](int i) { block.multiply(i, acc); });
+  const int turns = block.place.k_end - block.place.k_begin;
+  const auto copy = [&](int i) { block.copy_tile(i); };
+  if (T::exact && ptx::architecture() != 90) {
+    typename W8Block<T>::Sums part = {};
+    run_ring<T::stages>(turns, copy, [&](int i) {
+      block.multiply(i, part);
+      if ((i + 1) % (kExactInputs / T::BK) == 0) block.promote(part, acc);
+    });
+    block.promote(part, acc);
+  } else {
+    run_ring<T::stages>(turns, copy, [&](int i) { block.multiply(i, acc); });
+  }
   block.store(acc);
 }
 

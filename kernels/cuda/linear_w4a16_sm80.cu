@@ -66,6 +66,7 @@ const char* why_not_linear_w4a16_sm80(const LinearW4A16& op, const Card& card) {
   if (card.compute < 80) return needs_sm80(card);
   if (op.x_dtype == DType::f32) return "takes float16 and bfloat16 activations";
   if (!rows_aligned(op.x, op.m, op.x_stride, 2)) return "needs rows of x that begin at multiples of 16 bytes";
+  if (!rows_near(op.m, op.x_stride, 2)) return "needs rows that begin less than 4 GiB apart";
   if (!aligned(op.weight)) return "needs a weight that begins at a multiple of 16 bytes";
   return why_not_cut(op, tile_of(op, plan_w4(op, card).tile), card);
 }

@@ -95,7 +95,7 @@ struct W4Block : HalfBlock<T, GemmW4A16> {
     unsigned char* to = stage(turn);
     const int64_t k_tile = place.k_begin + turn;
     const uint8_t* from = static_cast<const uint8_t*>(p.weight) + panel() * p.panel_bytes + k_tile * p.tile_bytes;
-    this->copy_x(to, k_tile * T::BK);
+    this->x_copy.start(to, k_tile * (2 * T::BK));
     copy_codes(to + T::x_bytes, from, k_tile * T::steps);
     if (p.grouped) copy_tails(to + T::x_bytes + T::code_bytes, from + p.scale_offset, k_tile);
   }

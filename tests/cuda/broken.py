@@ -39,24 +39,36 @@ DIFFERS = "differ, first at row"
 EXPECTED = ", expected "
 
 
-def shown_on(op: str, kernel: str, tile: str) -> Callable[..., Broken]:
+def shown_on(op: str, kernel: str, tile: str, compute: str = "80") -> Callable[..., Broken]:
     """Faults in one kernel, or in a file that it includes, shown on one of its tiles."""
 
-    def fault(name: str, old: str, new: str, check: str, says: str, file: str = kernel) -> Broken:
-        unit = file if file.endswith(".cu") else tile
-        return Broken(f"{op}_{name}", file, unit, old, new, check, says, f"{op}_tiles")
+    def fault(
+        name: str,
+        old: str,
+        new: str,
+        check: str,
+        says: str,
+        file: str = kernel,
+        cases: str = f"{op}_tiles",
+        unit: str = tile,
+    ) -> Broken:
+        unit = file if file.endswith(".cu") else unit
+        return Broken(f"{op}_{name}", file, unit, old, new, check, says, cases, compute)
 
     return fault
 
 
 int8 = shown_on("gemm_w8a8_int8", "gemm_w8a8_sm80.cuh", "gemm_w8a8_sm80_int8_64.cu")
+fp8 = shown_on("gemm_w8a8_fp8", "gemm_w8a8_sm80.cuh", "gemm_w8a8_sm80_e4m3_64_exact.cu", "89")
+w8a16 = shown_on("linear_w8a16", "linear_w8a16_sm80.cuh", "linear_w8a16_sm80_16_bf16.cu")
 w4a16 = shown_on("linear_w4a16", "linear_w4a16_sm80.cuh", "linear_w4a16_sm80_32_bf16.cu")
 
-_RING, _SHARED, _EPILOGUE, _HALVES = (
+_RING, _SHARED, _EPILOGUE, _HALVES, _DECODE = (
     "tile/ring.cuh",
     "tile/shared.cuh",
     "tile/epilogue.cuh",
     "tile/halves.cuh",
+    "decode_e4m3.cuh",
 )
 _PARTS = "add_splits_sm80.cu"
 
@@ -76,13 +88,13 @@ def sm90(
 
 
 _BARRIER = "__syncthreads();"
-_LEFT = "left >= 16 ? 16 : left > 0 ? static_cast<int>(left) : 0"
+_LEFT = "if (left >= 16)"
 _SCALED = """ v[i] *= by_row;
   }
 #pragma unroll
   for (int i = 0; i < wide; ++i) {
     if (e.col_scale) v[i] *= i < count ? e.col_scale[n + i] : 0.0f;"""
-_ROWS = "source + more < there ? bytes : 0"
+_ROWS = "return more < there;"
 
 VARIANTS = [
     int8("without_barrier", _BARRIER, "", "thread", RACE, _RING),
@@ -99,9 +111,9 @@ VARIANTS = [
         DIFFERS,
         _SHARED,
     ),
-    int8("reads_rows_past_m_and_n", _ROWS, "bytes", "address", OVERFLOW, _SHARED),
-    int8("reads_outputs_past_n", "p.n - n0,", "T::BN,", "address", OVERFLOW),
-    int8("reads_inputs_past_k", _LEFT, "left > 0 ? 16 : 0", "address", OVERFLOW, _SHARED),
+    int8("reads_rows_past_m_and_n", _ROWS, "return true;", "address", OVERFLOW, _SHARED),
+    int8("reads_outputs_past_n", "p.n, p.k, ", "p.n + T::BN, p.k, ", "address", OVERFLOW),
+    int8("reads_inputs_past_k", _LEFT, "if (left > 0)", "address", OVERFLOW, _SHARED),
     int8("writes_outputs_past_n", "left < 8 ? static_cast<int>(left) : 8;", "8;", "address", OVERFLOW),
     int8(
         "scales_in_another_order",
@@ -114,6 +126,61 @@ VARIANTS = [
         _EPILOGUE,
     ),
     int8("forgets_a_split", "split < p.walk.splits", "split < p.walk.splits - 1", "none", DIFFERS, _PARTS),
+    fp8("without_barrier", _BARRIER, "", "thread", RACE, _RING),
+    fp8("wrong_half_of_the_weight", "block * 2 + half", "block * 2 + 1 - half", "none", DIFFERS),
+    fp8("keeps_what_it_promoted", "part[i][j][c] = 0;", "", "none", DIFFERS),
+    fp8(
+        "forgets_the_last_inputs",
+        "    block.promote(part, acc);\n  } else",
+        "  } else",
+        "none",
+        DIFFERS,
+    ),
+    fp8("reads_inputs_past_k", _LEFT, "if (left > 0)", "address", OVERFLOW, _SHARED),
+    fp8("forgets_a_split", "split < p.walk.splits", "split < p.walk.splits - 1", "none", DIFFERS, _PARTS),
+    fp8(
+        "asks_for_too_little_workspace",
+        "return scales_at(op, card) + op.m * 4;",
+        "return scales_at(op, card);",
+        "address",
+        OVERFLOW,
+        "linear_w8a8.h",
+        "linear_w8a8_fp8_is_quantization",
+        "linear_w8a8_sm80.cu",
+    ),
+    w8a16("without_barrier", _BARRIER, "", "thread", RACE, _RING),
+    w8a16("wrong_codes", "(t & 1) * 8", "(t & 2) * 4", "none", EXPECTED),
+    w8a16("outputs_in_order", "{ return output_of_row(row); }", "{ return row; }", "none", EXPECTED, _SHARED),
+    w8a16("wrong_power_of_two", "0x7b807b80u", "0x7b007b00u", "none", EXPECTED, _DECODE),
+    w8a16(
+        "loses_signs",
+        "or_nan, high, 0x80008000u), 0x7b",
+        "or_nan, high, 0u), 0x7b",
+        "none",
+        EXPECTED,
+        _DECODE,
+    ),
+    w8a16("loses_nan", "0x08000800u) * 15", "0x08000800u) * 0", "none", " is ", _DECODE, "linear_w8a16_nan"),
+    w8a16("reads_outputs_past_n", "p.n, p.k, ", "p.n + T::BN, p.k, ", "address", OVERFLOW),
+    w8a16("reads_inputs_past_k", _LEFT, "if (left > 0)", "address", OVERFLOW, _SHARED),
+    w8a16(
+        "decodes_codes_past_k",
+        "if (i + 4 < left)",
+        "if (i < left)",
+        "address",
+        OVERFLOW,
+        "linear_w8a16_sm80.cu",
+        "gemm_w8a8_fp8_shapes",
+    ),
+    w8a16(
+        "decodes_unaligned_codes_at_once",
+        "if (vector && left >= 8)",
+        "if (left >= 8)",
+        "address",
+        "misaligned",
+        "linear_w8a16_sm80.cu",
+        "linear_w8a8_fp8_is_quantization",
+    ),
     w4a16("without_barrier", _BARRIER, "", "thread", RACE, _RING),
     w4a16("waits_too_little", "wait_copies<stages - 2>", "wait_copies<stages - 1>", "none", EXPECTED, _RING),
     w4a16(
@@ -126,7 +193,7 @@ VARIANTS = [
     ),
     w4a16("wrong_zero_points", "^ 0x08080808u;", "^ 0x00000000u;", "none", EXPECTED),
     w4a16("scales_of_the_next_group", "tail += p.tail_bytes;", "", "none", EXPECTED),
-    w4a16("reads_rows_past_m", _ROWS, "bytes", "address", OVERFLOW, _SHARED),
+    w4a16("reads_rows_past_m", _ROWS, "return true;", "address", OVERFLOW, _SHARED),
     w4a16("reads_panels_past_n", "has_step && panel() + i < all_panels()", "has_step", "address", OVERFLOW),
     w4a16(
         "reads_steps_past_k", "const bool has_step = ", "const bool has_step = true || ", "address", OVERFLOW

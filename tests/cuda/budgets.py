@@ -24,7 +24,10 @@ class Budget:
 ARCHITECTURES = ["sm_80", "sm_86", "sm_89", "sm_90a"]
 
 # Every copy of 16 bytes beside the arithmetic and past L1, fragments 16 bytes at a time.
-_INT8 = ("IMMA.16832.S8.S8", "LDSM.16.M88.4", "LDGSTS.E.BYPASS.128", "STG.E.128")
+_COPIES = ("LDSM.16.M88.4", "LDGSTS.E.BYPASS.128", "STG.E.128")
+_INT8 = ("IMMA.16832.S8.S8", *_COPIES)
+# Before sm_89 these are empty, on sm_90 the instruction is one of 16 bits.
+_FP8 = {"sm_89": ("QMMA.16832.F32.E4M3.E4M3", *_COPIES), "sm_90a": ("HMMA", *_COPIES)}
 
 # 168 is all that 384 threads can have; kernels move registers from the threads that copy to those that multiply.
 _SM90 = ("USETMAXREG", "WARPGROUP", "STSM.16", "UTMASTG", "UTMALDG")
@@ -47,6 +50,32 @@ BUDGETS = [
         Budget(f"Codes)0, false, {rows},", registers, _INT8, lacks=("HMMA", "LDS."))
         for rows, registers in {16: 96, 64: 136, 128: 208}.items()
     ],
+    *[
+        Budget(
+            f"Codes)1, {exact}, {rows},",
+            {"sm_80": 16, "sm_86": 16, "sm_89": registers, "sm_90a": on_sm_90},
+            _FP8 if on_sm_90 > 16 else {"sm_89": _FP8["sm_89"]},
+            lacks=("IMMA", "LDS."),
+        )
+        for exact, rows, registers, on_sm_90 in (
+            ("true", 16, 104, 184),
+            ("false", 64, 136, 255),
+            ("true", 64, 192, 255),
+            ("false", 128, 208, 16),
+            ("true", 128, 192, 255),
+        )
+    ],
+    *[
+        Budget(
+            f"W8A16Tile<(pennyweight::cuda::Half){half}, {tokens}, ",
+            registers,
+            (mma, "LDGSTS.E.BYPASS.128", "LDS.128", "LDS.64"),
+            lacks=("IMMA",),
+        )
+        for half, mma in enumerate(("HMMA.16816.F32", "HMMA.16816.F32.BF16"))
+        for tokens, registers in {16: 96, 64: 112, 128: 160}.items()
+    ],
+    Budget("decode_codes_sm80", 32, ("LDG.E.64.CONSTANT", "STG.E.128")),
     *[
         Budget(
             f"W4Tile<(pennyweight::cuda::Half){half}, {tokens}, ",

@@ -67,6 +67,7 @@ Plan plan_of(const Op& op, const Tile* tiles, int count, const Card& card) {
 
 template <class Op>
 const char* why_not_cut(const Op& op, const Tile& tile, const Card& card) {
+  if (op.k > 0x7fffffff) return "takes at most 2147483647 inputs";
   if (slots_of(tile, card) == 0) return "needs more shared memory than a block may have";
   Walk walk;
   return walk_of(op, tile, &walk) ? nullptr : "has more tiles than a launch takes";

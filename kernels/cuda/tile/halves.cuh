@@ -32,6 +32,7 @@ struct HalfBlock {
   const Place place;
   unsigned char* const shared;
   const int tid, lane, warp_m, warp_n;
+  const RowCopy<RowsOfX, T::BM, T::threads> x_copy;
 
   __device__ __forceinline__ HalfBlock(const Call& p, const Place& place, unsigned char* shared)
       : p(p),
@@ -40,16 +41,10 @@ struct HalfBlock {
         tid(static_cast<int>(threadIdx.x)),
         lane(tid & 31),
         warp_m(tid / 32 % T::warps_m * T::WM),
-        warp_n(tid / 32 / T::warps_m * 32) {}
+        warp_n(tid / 32 / T::warps_m * 32),
+        x_copy(p.x, 2 * p.x_stride, static_cast<int64_t>(place.m_tile) * T::BM, p.m, 2 * p.k, tid) {}
 
   __device__ __forceinline__ int turns() const { return place.k_end - place.k_begin; }
-
-  __device__ __forceinline__ void copy_x(unsigned char* to, int64_t k0) const {
-    const int64_t row0 = static_cast<int64_t>(place.m_tile) * T::BM;
-    const uint16_t* from = static_cast<const uint16_t*>(p.x) + row0 * p.x_stride + k0;
-    copy_rows<RowsOfX, T::BM, T::threads>(to, reinterpret_cast<const unsigned char*>(from), 2 * p.x_stride, p.m - row0,
-                                          2 * (p.k - k0), tid);
-  }
 
   // The lane's 8 inputs of a block of 32, of each token.
   __device__ __forceinline__ void load_x(const unsigned char* x, int block, Four (&eight)[T::tokens]) const {

@@ -56,25 +56,53 @@ constexpr int kStepChunks = 16;  // of a panel's step: 64 outputs, a dword each
 
 PW_DEVICE int chunk_of_step(int step, int chunk) { return step * kStepChunks + (chunk ^ (step & 3) * 2); }
 
-// Starts copies of `rows` rows by all `threads` of a block. `from`: the tile's first byte in global memory, `stride`
-// from row to row in bytes; rows from row_count on and bytes from byte_count on do not exist: they become zeros.
+// How a thread of `threads` copies its pieces of `rows` rows, k tile by k tile. Rows and bytes that do not exist are
+// not read: what they would have been a row keeps to itself, so it stays as it is, but the inputs past K must be zeros.
 template <class Layout, int rows, int threads>
-PW_DEVICE void copy_rows(unsigned char* to, const unsigned char* from, int64_t stride, int64_t row_count,
-                         int64_t byte_count, int thread) {
-  constexpr int chunks = Layout::row_chunks, at_once = threads / chunks;
+struct RowCopy {
+  static constexpr int chunks = Layout::row_chunks, at_once = threads / chunks;
   static_assert(threads % chunks == 0 && at_once % Layout::period == 0 && (rows % at_once == 0 || rows < at_once));
-  const int chunk = thread % chunks, first = thread / chunks, source = Layout::source(first);
-  if (rows < at_once && first >= rows) return;
-  const int64_t left = byte_count - chunk * 16;
-  const int bytes = left >= 16 ? 16 : left > 0 ? static_cast<int>(left) : 0;
-  const int there = row_count < rows ? static_cast<int>(row_count) : rows;
-  from += source * stride + chunk * 16;
-  to += 16 * Layout::place(first, chunk);
-#pragma unroll
-  for (int i = 0; i < (rows + at_once - 1) / at_once; ++i) {
-    const int more = Layout::source(i * at_once);  // the order permutes bits of the row's number
-    ptx::copy_async_bytes(to + i * at_once * (16 * chunks), from + more * stride, source + more < there ? bytes : 0);
+
+  const unsigned char* from;  // its first row
+  int64_t bytes;              // of a row from its chunk on
+  uint32_t stride;            // from row to row
+  int to, there;              // its place in the tile; how many rows there are from its first one on
+
+  // `operand` has row_count rows of row_bytes bytes; the tile begins at row0.
+  __device__ __forceinline__ RowCopy(const void* operand, int64_t stride, int64_t row0, int64_t row_count,
+                                     int64_t row_bytes, int thread)
+      : stride(static_cast<uint32_t>(stride)) {
+    const int chunk = thread % chunks, first = thread / chunks, source = Layout::source(first);
+    const int64_t left = row_count - row0;
+    from = static_cast<const unsigned char*>(operand) + (row0 + source) * stride + chunk * 16;
+    bytes = row_bytes - chunk * 16;
+    to = 16 * Layout::place(first, chunk);
+    there = first < rows ? (left < rows ? static_cast<int>(left) : rows) - source : 0;
   }
-}
+
+  // `more` rows on: the order permutes bits of a row's number, so that it takes sums apart.
+  __device__ __forceinline__ bool has(int more) const { return more < there; }
+
+  // Starts the copies of the tile that begins `at` bytes into the rows.
+  __device__ __forceinline__ void start(unsigned char* tile, int64_t at) const {
+    const int64_t left = bytes - at;
+    if (left >= 16)
+      copy(tile + to, from + at, [](void* to, const void* from) { ptx::copy_async_all(to, from); });
+    else
+      copy(tile + to, from + at, [count = left > 0 ? static_cast<int>(left) : 0](void* to, const void* from) {
+        ptx::copy_async_bytes(to, from, count);
+      });
+  }
+
+ private:
+  template <class Copy>
+  __device__ __forceinline__ void copy(unsigned char* first, const unsigned char* source, Copy copy_16) const {
+#pragma unroll
+    for (int i = 0; i < (rows + at_once - 1) / at_once; ++i) {
+      const int more = Layout::source(i * at_once);
+      if (has(more)) copy_16(first + i * at_once * (16 * chunks), source + static_cast<uint64_t>(more) * stride);
+    }
+  }
+};
 
 }  // namespace pennyweight::cuda
