@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // gemm_w8a8_sm90_tiles.h: the tiles that gemm_w8a8_sm90.cuh is compiled for, one per .cu, and what they are given.
 #pragma once
-#include "gemm_w8a8_tiles.h"
+#include <cstdint>
+
+#include "codes.h"
 
 namespace pennyweight::cuda {
 

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // gemm_w8a8_tiles.h: the tiles that gemm_w8a8_sm80.cuh is compiled for, one per .cu.
 #pragma once
+#include "codes.h"
 #include "pennyweight/linear.h"
 #include "tile/gemm.h"
 
 namespace pennyweight::cuda {
-
-enum class Codes { int8, e4m3 };
 
 // `exact`: sums of float32 leave the tensor core's accumulators every kExactInputs inputs.
 constexpr int kExactInputs = 128;

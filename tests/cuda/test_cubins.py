@@ -18,6 +18,7 @@ from typing import TypeVar
 import pytest
 from budgets import ARCHITECTURES, BUDGETS, Budget
 
+import pennyweight as pw
 from pennyweight import _C
 
 T = TypeVar("T")
@@ -127,6 +128,12 @@ def test_every_architecture_is_in_the_library(kernels: list[Kernel]) -> None:
     per_architecture = {a: {k.name for k in kernels if k.architecture == a} for a in ARCHITECTURES}
     assert "compute_89" in cuobjdump("-lptx") or ".sm_89.ptx" in cuobjdump("-lptx"), "no PTX for later cards"
     assert all(per_architecture.values())
+
+
+def test_hopper_runs_its_own_gemms(kernels: list[Kernel]) -> None:
+    found = pw.implementations(90)
+    for op in ("gemm_w8a8_int8", "gemm_w8a8_fp8", "linear_w8a8_int8", "linear_w8a8_fp8"):
+        assert (found[op][0].name, found[op][0].why_not) == ("sm90", None)
 
 
 def test_machine_code_keeps_its_budget(kernels: list[Kernel], capsys: pytest.CaptureFixture[str]) -> None:
