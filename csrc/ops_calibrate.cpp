@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// ops_calibrate.cpp: Hessians, GPTQ, scales and SmoothQuant as torch operators on the CPU.
+// ops_calibrate.cpp: Hessians, GPTQ, scales and SmoothQuant as torch operators, on the CPU and on cards.
 #include <tuple>
 
 #include "checks.h"
 #include "pennyweight/calibrate.h"
+#include "place.h"
 
 namespace pennyweight::torch_ops {
 namespace {
@@ -13,6 +14,7 @@ constexpr int64_t kDampingRetries = 5;  // tenfold each: from 0.01 to 1000 times
 
 void hessian_accumulate(Tensor h, const Tensor& x) {
   const char* name = "hessian_accumulate";
+  const Place place(h);
   const Rows rows = float_rows({name, "x"}, x);
   HessianAccumulate op{};
   op.h = static_cast<float*>(in_place({name, "h"}, h, {rows.columns, rows.columns}));
@@ -152,4 +154,9 @@ STABLE_TORCH_LIBRARY_IMPL(pennyweight, CPU, m) {
   m.impl("column_range", TORCH_BOX(&column_range));
   m.impl("column_abs_max", TORCH_BOX(&column_abs_max));
   m.impl("smooth_scales", TORCH_BOX(&smooth_scales));
+}
+
+STABLE_TORCH_LIBRARY_IMPL(pennyweight, CUDA, m) {
+  using namespace pennyweight::torch_ops;
+  m.impl("hessian_accumulate", TORCH_BOX(&hessian_accumulate));
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // ops.cpp: the implementations for cards of every op that has one, best first.
+#include "calibrate_sm80.h"
 #include "kernels_quantize.h"
 #include "linear_sm80.h"
 #include "pack_sm80.h"
@@ -97,6 +98,12 @@ const CudaImplementation unpack_nibbles[] = {
     {"sm80", erased_why_not<UnpackNibbles, only_sm80>, erased<UnpackNibbles, unpack_nibbles_sm80>, nullptr},
 };
 
+const CudaImplementation hessian_accumulate[] = {
+    {"sm80", erased_why_not<HessianAccumulate, why_not_hessian_accumulate_sm80>,
+     erased<HessianAccumulate, hessian_accumulate_sm80>,
+     erased_bytes<HessianAccumulate, workspace_hessian_accumulate_sm80>},
+};
+
 // An op, and its list above, which has its name.
 #define PW_OP(name) {OpId::name, #name, name, sizeof name / sizeof name[0]}
 
@@ -122,6 +129,7 @@ const CudaOp table[] = {
     PW_OP(dequantize_int4),
     PW_OP(pack_nibbles),
     PW_OP(unpack_nibbles),
+    PW_OP(hessian_accumulate),
 };
 
 }  // namespace

@@ -60,6 +60,13 @@ def pack(name: str, file: str, old: str, new: str, check: str, cases: str, says:
     return Broken(f"pack_{name}", file, unit, old, new, check, says, cases)
 
 
+def hessian(name: str, old: str, new: str, check: str, says: str, file: str = "") -> Broken:
+    """A fault in the Hessian, shown on both types' parts, or on float32 pieces."""
+    file = file or "hessian_accumulate_sm80.cuh"
+    unit = file if file.endswith(".cu") else "hessian_accumulate_sm80_bf16.cu"
+    return Broken(f"hessian_{name}", file, unit, old, new, check, says, "hessian_accumulate_")
+
+
 _BARRIER = "__syncthreads();"
 _LEFT = "left >= 16 ? 16 : left > 0 ? static_cast<int>(left) : 0"
 _SCALED = "static_cast<float>(sum[i]) * by_row * (there ? e.col_scale[n + i] : 0.0f)"
@@ -204,6 +211,49 @@ VARIANTS = [
         "* 0x0eu;",
         "none",
         "pack_nibble_words",
+    ),
+    hessian("without_barrier", "__syncthreads();", "", "thread", RACE),
+    hessian("waits_too_little", "wait_copies<T::stages - 2>", "wait_copies<T::stages - 1>", "none", EXPECTED),
+    hessian("wrong_fragment", "i * 2 + (lane >> 3 & 1)", "i * 2 + (lane >> 4 & 1)", "none", EXPECTED),
+    hessian(
+        "without_swizzle",
+        "to += 16 * chunk_of_row<T::chunks>(first, chunk);",
+        "to += 16 * (first * T::chunks + chunk);",
+        "none",
+        EXPECTED,
+    ),
+    hessian("reads_tokens_past_t", "< p.t ? bytes : 0", "< p.t + 1 ? bytes : 0", "address", OVERFLOW),
+    hessian(
+        "reads_columns_past_k",
+        "left >= 16 ? 16 : left > 0 ? static_cast<int>(left) : 0",
+        "left > 0 ? 16 : 0",
+        "address",
+        OVERFLOW,
+    ),
+    hessian(
+        "writes_above_the_diagonal",
+        "row0 + row < p.k && column0 + column <= row0 + row",
+        "row0 + row < p.k && column0 + column < p.k",
+        "none",
+        "wrote above the diagonal",
+    ),
+    hessian("keeps_sums_of_a_run", "            sum = 0.0f;\n", "", "none", EXPECTED),
+    hessian("mixes_up_pieces", "kPassLeft >> (4 * pass)", "kPassRight >> (4 * pass)", "none", EXPECTED),
+    hessian(
+        "forgets_a_part",
+        "split < p.splits; ++split",
+        "split < p.splits - 1; ++split",
+        "none",
+        EXPECTED,
+        "hessian_accumulate_sm80.cu",
+    ),
+    hessian(
+        "pieces_do_not_add_up",
+        "left[j] -= taken[j];",
+        "left[j] = 0.0f;",
+        "none",
+        EXPECTED,
+        "hessian_accumulate_sm80.cu",
     ),
     Broken(
         "quantize: a barrier is missing between the warps' maxima and their maximum",

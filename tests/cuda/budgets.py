@@ -40,6 +40,16 @@ BUDGETS = [
     ],
     Budget("linear_w4a16_sum", 64, ("LDG.E.NA.128", "STG.E.128")),
     Budget("gemm_w8a8_int8_sum", 64, ("LDG.E.NA.128", "STG.E.128")),
+    *[
+        Budget(
+            f"hessian_accumulate_sm80<(pennyweight::DType){dtype}>",
+            248,
+            (mma, "LDSM.16.MT88.4", "LDGSTS.E.BYPASS.128"),
+        )
+        for dtype, mma in {1: "HMMA.16816.F32", 2: "HMMA.16816.F32.BF16"}.items()
+    ],
+    Budget("hessian_pieces<", 48, ("LDG.E", "STG.E.128")),
+    Budget("hessian_sum", 40, ("LDG.E",)),
     # What is once packed: 16 bytes at a time on the side of the weight.
     Budget("copy_code_rows", 40, ("LDG.E.128", "STG.E.128")),
     Budget("dequantize_code_rows", 48, ("LDG.E.64", "STG.E.128")),
