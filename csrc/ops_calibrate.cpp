@@ -54,6 +54,37 @@ std::tuple<Tensor, Tensor> gptq_quantize(const Tensor& weight, const Tensor& hes
   return {codes, stats};
 }
 
+// Layers side by side, (layers, n, k), of which 128 columns are decided.
+void gptq_columns(const Tensor& factor, const Tensor& sums, const Tensor& scale, const Tensor& group, Tensor residual,
+                  Tensor codes, Tensor loss, int64_t first, int64_t bits) {
+  const char* name = "gptq_columns";
+  const Place place(factor);
+  check_bits(name, bits);
+  check_layers({name, "residual"}, residual);
+  check_layers({name, "scale"}, scale);
+  GptqColumns op{};
+  op.layers = residual.size(0);
+  op.n = residual.size(1);
+  op.k = residual.size(2);
+  op.groups = scale.size(2);
+  op.first = first;
+  op.bits = bits;
+  check_within(name, "first", first, op.k);
+  const std::vector<int64_t> whole{op.layers, op.n, op.k};
+  op.residual = static_cast<float*>(in_place({name, "residual"}, residual, whole));
+  op.codes = static_cast<int8_t*>(in_place({name, "codes"}, codes, whole, kChar));
+  op.loss = static_cast<float*>(in_place({name, "loss"}, loss, {op.layers, op.n}));
+  const Dense r = shaped({name, "factor"}, factor, kFloat, {op.layers, op.k, op.k});
+  const Dense before = shaped({name, "sums"}, sums, kFloat, whole);
+  const Dense scales = shaped({name, "scale"}, scale, kFloat, {op.layers, op.n, op.groups});
+  const Dense of_column = shaped({name, "group"}, group, ScalarType::Int, {op.layers, op.k});
+  op.factor = r.as<float>();
+  op.sums = before.as<float>();
+  op.scale = scales.as<float>();
+  op.group = of_column.as<int32_t>();
+  run_on_torch(op);
+}
+
 Tensor weight_scales(const Tensor& weight, const std::string& scheme, int64_t group_size, const std::string& observer,
                      int64_t grid, double maxshrink, double norm, int64_t patience) {
   const char* name = "weight_scales";
@@ -149,6 +180,7 @@ STABLE_TORCH_LIBRARY_IMPL(pennyweight, CPU, m) {
   using namespace pennyweight::torch_ops;
   m.impl("hessian_accumulate", TORCH_BOX(&hessian_accumulate));
   m.impl("gptq_quantize", TORCH_BOX(&gptq_quantize));
+  m.impl("gptq_columns", TORCH_BOX(&gptq_columns));
   m.impl("weight_scales", TORCH_BOX(&weight_scales));
   m.impl("quantize_weight", TORCH_BOX(&quantize_weight));
   m.impl("column_range", TORCH_BOX(&column_range));
@@ -156,7 +188,9 @@ STABLE_TORCH_LIBRARY_IMPL(pennyweight, CPU, m) {
   m.impl("smooth_scales", TORCH_BOX(&smooth_scales));
 }
 
+// (gptq_quantize on a card is python/pennyweight/ops/gptq_on_card.py, on top of gptq_columns and torch's factorization)
 STABLE_TORCH_LIBRARY_IMPL(pennyweight, CUDA, m) {
   using namespace pennyweight::torch_ops;
   m.impl("hessian_accumulate", TORCH_BOX(&hessian_accumulate));
+  m.impl("gptq_columns", TORCH_BOX(&gptq_columns));
 }

@@ -10,4 +10,7 @@ const char* why_not_hessian_accumulate_sm80(const HessianAccumulate& op, const C
 int64_t workspace_hessian_accumulate_sm80(const HessianAccumulate& op, const Card& card);
 int hessian_accumulate_sm80(const HessianAccumulate& op, const CudaCall& call);
 
+const char* why_not_gptq_columns_sm80(const GptqColumns& op, const Card& card);
+int gptq_columns_sm80(const GptqColumns& op, const CudaCall& call);
+
 }  // namespace pennyweight::cuda

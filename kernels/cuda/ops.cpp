@@ -104,6 +104,10 @@ const CudaImplementation hessian_accumulate[] = {
      erased_bytes<HessianAccumulate, workspace_hessian_accumulate_sm80>},
 };
 
+const CudaImplementation gptq_columns[] = {
+    {"sm80", erased_why_not<GptqColumns, why_not_gptq_columns_sm80>, erased<GptqColumns, gptq_columns_sm80>, nullptr},
+};
+
 // An op, and its list above, which has its name.
 #define PW_OP(name) {OpId::name, #name, name, sizeof name / sizeof name[0]}
 
@@ -130,6 +134,7 @@ const CudaOp table[] = {
     PW_OP(pack_nibbles),
     PW_OP(unpack_nibbles),
     PW_OP(hessian_accumulate),
+    PW_OP(gptq_columns),
 };
 
 }  // namespace

@@ -67,6 +67,13 @@ def hessian(name: str, old: str, new: str, check: str, says: str, file: str = ""
     return Broken(f"hessian_{name}", file, unit, old, new, check, says, "hessian_accumulate_")
 
 
+def calibrate(
+    name: str, file: str, old: str, new: str, check: str, says: str, cases: str, unit: str = ""
+) -> Broken:
+    """A fault in what finds weights: GPTQ, scales, rounding, columns."""
+    return Broken(name, file, unit or file, old, new, check, says, cases)
+
+
 _BARRIER = "__syncthreads();"
 _LEFT = "left >= 16 ? 16 : left > 0 ? static_cast<int>(left) : 0"
 _SCALED = "static_cast<float>(sum[i]) * by_row * (there ? e.col_scale[n + i] : 0.0f)"
@@ -254,6 +261,53 @@ VARIANTS = [
         "none",
         EXPECTED,
         "hessian_accumulate_sm80.cu",
+    ),
+    calibrate("gptq_columns_without_barrier", "gptq_columns_sm80.cu", _BARRIER, "", "thread", RACE, "gptq_"),
+    calibrate(
+        "gptq_columns_hands_on_the_error_of_another",
+        "gptq_columns_sm80.cu",
+        "__shfl_sync(kFullWarp, mine, l)",
+        "__shfl_sync(kFullWarp, mine, l ^ 1)",
+        "none",
+        DIFFERS,
+        "gptq_columns_shapes",
+    ),
+    calibrate(
+        "gptq_columns_forgets_earlier_blocks",
+        "gptq_columns_sm80.cu",
+        "row.sum[s] = there ? p.sums[at + 32 * s] : 0.0f;",
+        "row.sum[s] = 0.0f;",
+        "none",
+        DIFFERS,
+        "gptq_columns_shapes",
+    ),
+    calibrate(
+        "gptq_columns_reads_past_k",
+        "gptq_columns_sm80.cu",
+        "row.sum[s] = there ? p.sums[at + 32 * s] : 0.0f;",
+        "row.sum[s] = p.sums[at + 32 * s];",
+        "address",
+        OVERFLOW,
+        "gptq_columns_shapes",
+    ),
+    calibrate(
+        "gptq_columns_writes_past_k",
+        "gptq_columns_sm80.cu",
+        "      if (lane + 32 * s >= count) continue;\n",
+        "",
+        "address",
+        OVERFLOW,
+        "gptq_columns_shapes",
+    ),
+    calibrate(
+        "gptq_columns_divides_by_tiny_scales",
+        "divide.cuh",
+        "const float v = value * factor,",
+        "const float v = value,",
+        "none",
+        DIFFERS,
+        "gptq_columns_extremes",
+        "gptq_columns_sm80.cu",
     ),
     Broken(
         "quantize: a barrier is missing between the warps' maxima and their maximum",

@@ -50,6 +50,7 @@ BUDGETS = [
     ],
     Budget("hessian_pieces<", 48, ("LDG.E", "STG.E.128")),
     Budget("hessian_sum", 40, ("LDG.E",)),
+    Budget("gptq_columns", 64, ("SHFL.IDX", "LDS")),  # 16 warps of two blocks
     # What is once packed: 16 bytes at a time on the side of the weight.
     Budget("copy_code_rows", 40, ("LDG.E.128", "STG.E.128")),
     Budget("dequantize_code_rows", 48, ("LDG.E.64", "STG.E.128")),
