@@ -88,6 +88,7 @@ void gptq_columns(const Tensor& factor, const Tensor& sums, const Tensor& scale,
 Tensor weight_scales(const Tensor& weight, const std::string& scheme, int64_t group_size, const std::string& observer,
                      int64_t grid, double maxshrink, double norm, int64_t patience) {
   const char* name = "weight_scales";
+  const Place place(weight);
   const Dense w = float_matrix({name, "weight"}, weight);
   WeightScales op{};
   op.format = format_of(name, scheme);
@@ -110,6 +111,7 @@ Tensor weight_scales(const Tensor& weight, const std::string& scheme, int64_t gr
 
 Tensor quantize_weight(const Tensor& weight, const Tensor& scale, int64_t group_size, const std::string& scheme) {
   const char* name = "quantize_weight";
+  const Place place(weight);
   const Dense w = float_matrix({name, "weight"}, weight);
   QuantizeWeight op{};
   op.format = format_of(name, scheme);
@@ -128,6 +130,7 @@ Tensor quantize_weight(const Tensor& weight, const Tensor& scale, int64_t group_
 
 void column_range(const Tensor& x, Tensor low, Tensor high) {
   const char* name = "column_range";
+  const Place place(x);
   const Rows rows = float_rows({name, "x"}, x);
   ColumnRange op{};
   op.x = rows.data;
@@ -142,6 +145,7 @@ void column_range(const Tensor& x, Tensor low, Tensor high) {
 
 Tensor column_abs_max(const Tensor& weight) {
   const Name name{"column_abs_max", "weight"};
+  const Place place(weight);
   const Dense w = float_matrix(name, weight);
   ColumnAbsMax op{};
   op.n = weight.size(0);
@@ -156,6 +160,7 @@ Tensor column_abs_max(const Tensor& weight) {
 
 Tensor smooth_scales(const Tensor& low, const Tensor& high, const Tensor& weight_abs_max, double strength) {
   const char* name = "smooth_scales";
+  const Place place(low);
   const int64_t k = low.numel();
   const Dense l = vector({name, "low"}, low, kFloat, k), h = vector({name, "high"}, high, kFloat, k);
   const Dense w = vector({name, "weight_abs_max"}, weight_abs_max, kFloat, k);
@@ -193,4 +198,9 @@ STABLE_TORCH_LIBRARY_IMPL(pennyweight, CUDA, m) {
   using namespace pennyweight::torch_ops;
   m.impl("hessian_accumulate", TORCH_BOX(&hessian_accumulate));
   m.impl("gptq_columns", TORCH_BOX(&gptq_columns));
+  m.impl("weight_scales", TORCH_BOX(&weight_scales));
+  m.impl("quantize_weight", TORCH_BOX(&quantize_weight));
+  m.impl("column_range", TORCH_BOX(&column_range));
+  m.impl("column_abs_max", TORCH_BOX(&column_abs_max));
+  m.impl("smooth_scales", TORCH_BOX(&smooth_scales));
 }

@@ -51,6 +51,13 @@ BUDGETS = [
     Budget("hessian_pieces<", 48, ("LDG.E", "STG.E.128")),
     Budget("hessian_sum", 40, ("LDG.E",)),
     Budget("gptq_columns", 64, ("SHFL.IDX", "LDS")),  # 16 warps of two blocks
+    Budget("weight_min_max", 48, ("REDUX",)),
+    Budget("weight_steps<", 96, ("SHFL.BFLY", "ATOMS.OR")),
+    Budget("weight_best", 64),
+    Budget("quantize_weights<", 64, ("LDG.E",)),
+    Budget("column_slices<", 96, ("LDG.E", "STS")),
+    Budget("column_fold", 40),
+    Budget("smooth_columns", 64),
     # What is once packed: 16 bytes at a time on the side of the weight.
     Budget("copy_code_rows", 40, ("LDG.E.128", "STG.E.128")),
     Budget("dequantize_code_rows", 48, ("LDG.E.64", "STG.E.128")),
