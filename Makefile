@@ -20,7 +20,9 @@ GUIDELLM ?= .venv-guidellm
 # For `make gpu`: a Python that has torch for CUDA, and the folder of wheels for the rest.
 GPU_PYTHON ?= python3
 GPU_WHEELS ?= wheels
-GPU_NEEDS := cmake ninja pybind11 scikit-build-core pathspec packaging pytest pluggy iniconfig pygments safetensors tqdm \
+# Headers of the GEMMs for Hopper, needed while building only; what the wheel asks for besides is not.
+CUTLASS ?= nvidia-cutlass==4.2.0.0
+GPU_NEEDS := $(CUTLASS) cmake ninja pybind11 scikit-build-core pathspec packaging pytest pluggy iniconfig pygments safetensors tqdm \
   typer rich click shellingham markdown-it-py mdurl typing-extensions
 # More arguments for the tool behind a target: make test ARGS="-k quantize -x"
 ARGS ?=
@@ -100,6 +102,7 @@ $(CONSTRAINT): FORCE | $(VENV)/pyvenv.cfg
 
 $(VENV)/.tools: $(CONSTRAINT) pyproject.toml
 	$(PIP) torch numpy "cmake>=3.26" ninja "pybind11>=2.13" "scikit-build-core>=0.10"
+	$(PIP) --no-deps $(CUTLASS)
 	@touch $@
 
 # Asks the network only for what is missing: nothing, when only sources have changed.
@@ -119,7 +122,7 @@ build/gpu/built: $(SOURCES)
 	  && PW_CUDA=ON PATH=$(CURDIR)/$(GPU_BIN):$$PATH $(GPU_BIN)/python -m pip install --quiet --no-index --no-deps \
 	    --no-build-isolation --editable . \
 	  && $(GPU_BIN)/cmake -G Ninja -S tests/cuda -B build/card -DCARD=ON -DCMAKE_BUILD_TYPE=Release \
-	    -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(GPU_BIN)/ninja \
+	    -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(GPU_BIN)/ninja -DPython_EXECUTABLE=$(CURDIR)/$(GPU_BIN)/python \
 	  && $(GPU_BIN)/cmake --build build/card ) $(GPU_LOG)
 	@touch $@
 

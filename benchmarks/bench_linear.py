@@ -51,6 +51,12 @@ HEAD = (
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument(
+        "--device",
+        default="cpu",
+        choices=["cpu", "cuda"],
+        help="cuda: beside torch's on a card (card/linear.py)",
+    )
     p.add_argument("--op", default=",".join(OPS), help="ops, by commas (default: %(default)s)")
     p.add_argument("--impl", default="best", help="best, all, or names by commas, e.g. avx2,avx512vnni")
     listed = f"bf16 (torch's), {', '.join(peers.RUNTIMES)}, or names: {', '.join(peers.PEERS)}"
@@ -254,9 +260,28 @@ def wanted_peers(options: argparse.Namespace) -> list[str]:
     return [name for name in peers.chosen(options.peers) if peers.PEERS[name] in kinds]
 
 
+def on_card(options: argparse.Namespace) -> None:
+    """Time on a card; shapes, M, op and impl as asked."""
+    import bench_card
+    from card import bars, linear
+    from card.timing import Clock
+
+    bench_card.refuse_without_card()
+    shapes = tuple((int(n), int(k)) for n, _, k in (s.partition("x") for s in options.shapes.split(",")))
+    m = tuple(map(int, (ALL_M if options.m == "all" else options.m).split(",")))
+    only = tuple(op for op in options.op.split(",") if _C.ops()[op]["cuda"])
+    rows = linear.measure(Clock(options.rounds), options.impl, shapes, m, only)
+    print("\n".join(bars.verdicts(rows)))
+    for path, keep in ((options.json, False), (bench_card.results_file() if options.save else None, True)):
+        if path:
+            results.save(path, bench_card.about(), {}, rows, keep=keep)
+
+
 def main() -> None:
     """Run the whole grid and print it."""
     options = parse()
+    if options.device == "cuda":
+        return on_card(options)
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     cache = int(_C.features()["l3_bytes"])

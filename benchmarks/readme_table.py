@@ -30,6 +30,12 @@ DEVICES = {
     "CPU with AVX2": "avx2",
     "any x86-64 CPU": "reference",
 }
+#: Cards by compute capability; an implementation's name says the least that it is for.
+CARDS = {
+    "CUDA, compute capability 8.0, 8.6 (Ampere)": 80,
+    "CUDA, compute capability 8.9 (Ada)": 89,
+    "CUDA, compute capability 9.0 (Hopper)": 90,
+}
 #: Numbers of tokens that get a column, as far as they were measured.
 TOKENS = (1, 4, 16, 64, 256, 1024)
 Rows = list[dict[str, Any]]
@@ -45,11 +51,13 @@ def grid(ops: dict[str, Any]) -> str:
             able = [i for i in ops[op]["implementations"] if names.index(i) >= names.index(name)]
             cells.append("plain loops" if able[0] == "reference" else f"`{able[0]}`")
         lines.append(f"| {device} | " + " | ".join(cells) + " |")
-    cards = [
-        f"`{ops[op]['cuda'][0]}`, not yet run on a card" if ops[op].get("cuda") else "none"
-        for op in SCHEMES.values()
-    ]
-    lines.append("| CUDA, compute capability 8.0 and later | " + " | ".join(cards) + " |")
+    for device, compute in CARDS.items():
+        able = [
+            [name for name in ops[op]["cuda"] if int(name.removeprefix("sm").split("_")[0]) <= compute]
+            for op in SCHEMES.values()
+        ]
+        cells = [f"`{names[0]}`, not yet run on a card" if names else "none" for names in able]
+        lines.append(f"| {device} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 

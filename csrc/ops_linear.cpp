@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// ops_linear.cpp: the linear layers and their GEMMs as torch operators, on the CPU; the INT8 GEMM and W4A16 on cards
-// too.
+// ops_linear.cpp: the linear layers and their GEMMs as torch operators, on the CPU; W8A8 and W4A16 on cards too.
 #include "checks.h"
 #include "pennyweight/linear.h"
 #include "place.h"
@@ -175,6 +174,8 @@ STABLE_TORCH_LIBRARY_IMPL(pennyweight, CPU, m) {
 STABLE_TORCH_LIBRARY_IMPL(pennyweight, CUDA, m) {
   using namespace pennyweight::torch_ops;
   m.impl("gemm_w8a8_int8", TORCH_BOX(&gemm_w8a8_int8));
+  m.impl("gemm_w8a8_fp8", TORCH_BOX(&gemm_w8a8_fp8));
   m.impl("linear_w8a8_int8", TORCH_BOX(&linear_w8a8_int8));
+  m.impl("linear_w8a8_fp8", TORCH_BOX(&linear_w8a8_fp8));
   m.impl("linear_w4a16", TORCH_BOX(&linear_w4a16));
 }

@@ -7,11 +7,10 @@
 //
 // Shapes    x (T,K) f32, f16, bf16; low, high (K,) f32
 // Needs     sm_80 as the rest does; any T, K, stride. Rows that are 16-byte aligned with K a multiple of 8 move 16
-// bytes
-//           at a time, others one element
+//           bytes at a time, others one element
 // Walk      Rows are cut into slices, slices into 8 runs, one per warp of a block; a block has 256 columns, a thread 8:
 //
-//             rows of a slice   warp 0 │ ▒▒▒▒▒▒ 256 columns ▒▒▒▒▒▒ │     every run is folded in order, then the 8 runs
+//             rows of a slice   warp 0 │       256 columns       │     every run is folded in order, then the 8 runs
 //             (in
 //                               warp 1 │                           │     shared memory), then the slices (a second
 //                               launch):
@@ -21,6 +20,7 @@
 // Numerics  the CPU's bits, signs of zeros included; the divisors come from pow() in float64, rounded once, and are the
 //           CPU's unless two libraries' pow() differ within 2^-29 of a tie
 // Reference kernels/reference/calibrate.cpp          Source  own
+// Tried     not yet run on a card; emulated against the reference (tests/cuda)
 #include "calibrate_sm80.h"
 #include "divide.cuh"
 #include "rows.cuh"

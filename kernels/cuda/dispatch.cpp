@@ -2,6 +2,7 @@
 // dispatch.cpp: which implementation an op gets on a card, how its launch went, the counters. No CUDA headers here.
 #include <atomic>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <string>
 
@@ -55,6 +56,10 @@ int find_named(const CudaOp& info, const void* op, const Card& card, const char*
 
 const CudaOp* cuda_op(OpId id) { return cuda::find_op(id); }
 
+bool CudaImplementation::is_for(const Card& card) const {
+  return card.compute >= std::atoi(name + std::strlen("sm")) && card.compute <= most_compute;
+}
+
 int choose_cuda(OpId id, const void* op, const Card& card, const char* implementation, Status* status) {
   const CudaOp* info = cuda::find_op(id);
   if (!info) {
@@ -67,9 +72,13 @@ int choose_cuda(OpId id, const void* op, const Card& card, const char* implement
     const int i = find_named(*info, op, card, name, implementation != nullptr, status);
     if (i < info->implementation_count) return i;
   }
+  bool better = false;  // whether one made for this card has been passed over
   for (int i = 0; i < info->implementation_count; ++i) {
-    if (info->implementations[i].why_not(op, card)) continue;
-    if (i > 0 && strict()) {
+    if (info->implementations[i].why_not(op, card)) {
+      better |= info->implementations[i].is_for(card);
+      continue;
+    }
+    if (better && strict()) {
       say(status, Code::unsupported,
           std::string(info->name) + ": PENNYWEIGHT_STRICT refuses anything slower than the best implementation (" +
               reasons(*info, op, card) + "); unset it to run " + info->implementations[i].name);

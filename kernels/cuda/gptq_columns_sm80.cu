@@ -6,8 +6,8 @@
 //
 // Shapes    R (L,K,K), of which the diagonal block at `first` is read; w, sums, codes (L,N,K), as calibrate.h says; f32
 // Needs     sm_80 as the rest does; any N, K; no alignment: a lane's columns are 32 apart, so that a warp reads 128
-// bytes Walk      A block keeps R's block in shared memory, upper part only, and its 16 warps take rows in turn. A
-// row's 128
+//           bytes
+// Walk      A block keeps R's block in shared memory, upper part only, and its 16 warps take rows in turn. A row's 128
 //           columns lie in the registers of its warp, 4 a lane. Column i is decided by every lane on what it has (only
 //           lane i % 32 has what is meant), its d goes to all by one shuffle, and each adds d R_ic to its columns. No
 //           barrier but the one behind the load of R:
@@ -20,13 +20,11 @@
 //                                                                └───────┘
 //
 // Limit     a column is a chain of some 12 dependent operations and a shuffle, 85 cycles or so, and 20 instructions:
-// with
-//           8 warps or more per scheduler the instructions decide, N 128 20 of them over 4 per cycle and SM; with fewer
-//           (N < 32 SMs) the chain, 11000 cycles for the block. Two blocks of 40 KB fit everywhere
+//           with 8 warps or more per scheduler the instructions decide, N 128 20 of them over 4 per cycle and SM; with
+//           fewer (N < 32 SMs) the chain, 11000 cycles for the block. Two blocks of 40 KB fit everywhere
 // Numerics  float32, the CPU's operations in its order: the same bits as kernels/reference/calibrate.cpp, the loss
-// aside,
-//           which is summed by lanes. Quotients are correctly rounded where they decide (|q| <= 512). NaN stays in its
-//           row
+//           aside, which is summed by lanes. Quotients are correctly rounded where they decide (|q| <= 512). NaN stays
+//           in its row
 // Reference kernels/reference/calibrate.cpp
 // Source    own; GPTQ without the inverse as in kernels/cpu/gptq.h; a warp per row is others' way too
 // Tried     not yet run on a card; emulated against the reference (tests/cuda)

@@ -3,13 +3,12 @@
 //
 //   h[i,j] += sum_t x[t,i] * x[t,j]          j <= i
 //
-// Shapes    x (T,K) f16 or bf16 rows, 16-byte aligned; h (K,K) f32. Others come as copies in 4096 tokens a time (.cu):
+// Shapes    x (T,K) f16 or bf16 rows, 16-byte aligned; h (K,K) f32. Others come as copies, 4096 tokens at a time (.cu):
 //           unaligned rows as they are, f32 as three bf16 pieces that add up to it, of which six products are taken
 // Needs     sm_80 (cp.async, mma.sync m16n8k16, ldmatrix.trans); any T, K: tokens and columns that do not exist are
 //           zero-filled in shared memory, what lies above the diagonal is neither read nor written
-// Tile      128 x 128 of h per block, 32 tokens a turn, 4 warps of 64 x 64; a ring of 3 copies, one barrier per turn,
-// as
-//           in gemm_w8a8_int8_sm80.cuh. Only tiles on the diagonal and below, numbered row by row:
+// Tile      128 x 128 of h per block, 32 tokens a turn, 4 warps of 64 x 64; a ring of 3 copies
+//           (tile/ring.cuh). Only tiles on the diagonal and below, numbered row by row:
 //
 //             ┌───┐
 //             │ 0 │                       a block owns its tile of h and goes over all tokens: no atomics, one order.
@@ -23,10 +22,10 @@
 //           (ldmatrix.trans): 8 tokens x 8 columns turn into words of two tokens of one column, which is what A and B
 //           take. A token's row is 256 bytes; chunk c of row r sits at c ^ (r % 8).
 // Limit     2 T K^2 / 2 operations over the 16-bit peak (half the tiles), 1/(K/128) more for the diagonal's upper
-// halves.
-//           From L2 a turn reads 16 KB for 128 x 128 x 32 multiplications: at 250 TFLOP/s 3.9 TB/s, near what an H200's
-//           L2 gives. Shared memory: 64 bytes a cycle and SM at an A100's full rate (of 128). h is visited once per
-//           16384 tokens: its K^2/2 floats read and written, a third of the time where a call brings but 1024 tokens
+//           halves. From L2 a turn reads 16 KB for 128 x 128 x 32 multiplications: at 250 TFLOP/s 3.9 TB/s, near what
+//           an H200's L2 gives. Shared memory: 64 bytes a cycle and SM at an A100's full rate (of 128). h is visited
+//           once per 16384 tokens: its K^2/2 floats read and written, a tenth of the time where a call brings but 2048
+//           tokens
 // Numerics  products are exact in float32 (f16: 22 bits); a tensor core may truncate where it adds 16 of them to a sum,
 //           always towards zero, so that the error of a sum of squares grows with the sum. Hence a sum runs over 16384
 //           tokens at most: 1024 additions, then one rounded addition to h. Bound: (1024 + T / 16384 + parts) * 2^-23
@@ -39,6 +38,7 @@
 #include "ptx/convert.cuh"
 #include "ptx/copy.cuh"
 #include "ptx/matrix.cuh"
+#include "tile/ring.cuh"
 #include "tile/shared.cuh"
 
 namespace pennyweight::cuda {
@@ -99,7 +99,7 @@ struct HessianBlock {
     const int64_t column = static_cast<int64_t>(tile) * T::side + chunk * 8, left = 2 * (p.k - column);
     const int bytes = left >= 16 ? 16 : left > 0 ? static_cast<int>(left) : 0;
     const uint16_t* from = p.x + piece * p.piece + (token + first) * p.stride + column;
-    to += 16 * chunk_of_row<T::chunks>(first, chunk);  // the swizzle has a period of 8 rows
+    to += 16 * Rows<T::chunks>::place(first, chunk);  // the swizzle has a period of 8 rows
 #pragma unroll
     for (int i = 0; i < T::tokens / at_once; ++i)
       ptx::copy_async_bytes(to + i * at_once * (2 * T::side), from + i * at_once * p.stride,
@@ -116,12 +116,12 @@ struct HessianBlock {
 #pragma unroll
       for (int i = 0; i < 4; ++i)
         ptx::load_matrix_x4_transposed(
-            a[i], left + 16 * chunk_of_row<T::chunks>(row + (lane >> 4) * 8, warp_row / 8 + i * 2 + (lane >> 3 & 1)));
+            a[i], left + 16 * Rows<T::chunks>::place(row + (lane >> 4) * 8, warp_row / 8 + i * 2 + (lane >> 3 & 1)));
 #pragma unroll
       for (int j = 0; j < 8; j += 2) {
         uint32_t two[4];
         ptx::load_matrix_x4_transposed(
-            two, right + 16 * chunk_of_row<T::chunks>(row + (lane >> 3 & 1) * 8, warp_column / 8 + j + (lane >> 4)));
+            two, right + 16 * Rows<T::chunks>::place(row + (lane >> 3 & 1) * 8, warp_column / 8 + j + (lane >> 4)));
         b[j][0] = two[0];
         b[j][1] = two[1];
         b[j + 1][0] = two[2];
@@ -177,24 +177,12 @@ __global__ void __launch_bounds__(HessianTile::threads, HessianTile::blocks_per_
   const int turns = block.end - block.begin;
   typename HessianBlock<dtype>::Sums acc = {};
 
-#pragma unroll
-  for (int s = 0; s < T::stages - 1; ++s) {
-    if (s < turns) block.copy_tile(s);
-    ptx::commit_copies();
-  }
-#pragma unroll 1
-  for (int run = 0; run < turns; run += T::run) {
-    const int end = run + T::run < turns ? run + T::run : turns;
-#pragma unroll 1
-    for (int i = run; i < end; ++i) {
-      ptx::wait_copies<T::stages - 2>();  // turn i is there
-      __syncthreads();                    // for all threads, and all have left turn i - 1
-      if (i + T::stages - 1 < turns) block.copy_tile(i + T::stages - 1);
-      ptx::commit_copies();
-      block.multiply(i, acc);
-    }
-    block.add(run == 0, acc);
-  }
+  run_ring<T::stages>(
+      turns, [&](int turn) { block.copy_tile(turn); },
+      [&](int turn) {
+        block.multiply(turn, acc);
+        if ((turn + 1) % T::run == 0 || turn + 1 == turns) block.add(turn < T::run, acc);
+      });
 }
 
 template <DType dtype>

@@ -7,28 +7,25 @@
 //           too; y (M,N) as x
 // Needs     sm_80 (cp.async, mma.sync m16n8k16); groups of 32, 64, 128 or one per channel, zero points or none, scales
 //           of any dtype; any M, N, K: what does not exist is zero-filled in shared memory and never stored
-// Tile      BM x BN x 128 (M,N,K) per block, 32 outputs wide per warp; the ring is that of gemm_w8a8_int8_sm80.cuh,
-//           the walk tile/walk.h. A stage of the ring holds x, the codes, and the scales and zero points of its groups:
+// Tile      BM x BN x 128 (M,N,K) per block, 32 outputs wide per warp; the ring is tile/ring.cuh, the walk
+//           tile/walk.h. A stage of the ring holds x, the codes, and the scales and zero points of its groups:
 //
 //            ┌─────────────────┬─────────────────────────┬──────────────────────────────────┐
 //            │ x  BM x 128     │ codes: BN/64 panels x   │ per panel and group: 64 scales,  │
 //            │ 16-bit          │ 16 steps x 64 dwords    │ 64 zero points (as they lie)     │
 //            └─────────────────┴─────────────────────────┴──────────────────────────────────┘
 //
-// Fragments The weight is operand A (16 outputs), x is operand B (8 tokens): y^T = w . x^T. A dword of the panel is 8
-//           inputs of one output, k 8t .. 8t + 7 of a block of 32 for lane (g,t). The order of inputs inside a sum is
-//           free, so the lane gives them to its own places of two mma, and takes the same 8 inputs of x (16 bytes of a
-//           row, in the registers' order) for them: no shuffle, no move, no repacking of the weight:
+// Fragments tile/halves.cuh: the weight is operand A. A dword of the panel is 8 inputs of one output, k 8t .. 8t + 7 of
+// a
+//           block of 32 for lane (g,t), and decoding it leaves them in pairs, in order:
 //
 //            dword, bit  0    4    8    12  │ 16   20   24   28            lane's places        mma 0    mma 1
 //                      ┌────┬────┬────┬────┼────┬────┬────┬────┐           k 2t, 2t+1      ←  k 0, 1   k 4, 5
 //                      │ k0 │ k2 │ k4 │ k6 │ k1 │ k3 │ k5 │ k7 │           k 2t+8, 2t+9    ←  k 2, 3   k 6, 7
 //                      └────┴────┴────┴────┴────┴────┴────┴────┘
 //
-//           Four neighbouring outputs are one 16-byte load. Outputs 4g + 2j and 4g + 2j + 1 are rows g and g + 8 of A
-//           tile j, so that a lane ends up with outputs 4g .. 4g + 3 of tokens 2t and 2t + 1: an 8-byte store each,
-//           64 bytes side by side for the eight g, and the zero points and scales that it needs are those of 4g ..
-//           4g + 3, before as after the multiplication.
+//           Four neighbouring outputs are one 16-byte load; the zero points and scales that a lane needs are those of
+//           outputs 4g .. 4g + 3, before as after the multiplication.
 // Decode    f16: LOP3 puts a pair of nibbles u under the exponent of 1024 (1024 + u, or 1024 + 16 u), one FMA takes
 //           1024 + 8 + z away again (and divides by 16): 9 operations per 8 codes. bf16 has 7 bits of mantissa: every
 //           pair is shifted down, 128 + u, and one FMA takes 136 + z away: 11. Zero points cost nothing more.
@@ -49,11 +46,10 @@
 //           the mma at M <= 8.
 //           Cache hints on the copies of weights are left out: others saw them crash on Hopper and gain nothing.
 #pragma once
-#include "linear_w4a16_epilogue.cuh"
-#include "ptx/copy.cuh"
-#include "ptx/matrix.cuh"
+#include "linear_w4a16_tiles.h"
 #include "ptx/words.cuh"
-#include "tile/shared.cuh"
+#include "tile/halves.cuh"
+#include "tile/int4.cuh"
 
 namespace pennyweight::cuda {
 
@@ -78,26 +74,18 @@ PW_DEVICE void decode(uint32_t word, uint32_t offset, uint32_t (&pair)[4]) {
 }
 
 template <class T>
-struct W4Block {
+struct W4Block : HalfBlock<T, GemmW4A16> {
   static_assert(T::threads == T::steps * kStepChunks);
+  using Base = HalfBlock<T, GemmW4A16>;
+  using Base::lane, Base::p, Base::place, Base::shared, Base::tid, Base::warp_n;
+  using typename Base::Sums;
 
-  using Sums = float[T::tokens][2][4];  // c[0], c[2]: outputs 2j, 2j + 1 of token 2t; c[1], c[3]: of token 2t + 1
-
-  const GemmW4A16& p;
-  const Place place;
-  unsigned char* const shared;
-  const int stage_bytes, tid, lane, warp_m, warp_n;
+  const int stage_bytes;
 
   __device__ __forceinline__ W4Block(const GemmW4A16& p, const Place& place, unsigned char* shared)
-      : p(p),
-        place(place),
-        shared(shared),
-        stage_bytes(T::stage_bytes(p)),
-        tid(static_cast<int>(threadIdx.x)),
-        lane(tid & 31),
-        warp_m(tid / 32 % T::warps_m * T::WM),
-        warp_n(tid / 32 / T::warps_m * 32) {}
+      : Base(p, place, shared), stage_bytes(T::stage_bytes(p)) {}
 
+  // The first of its panels, of the whole weight's.
   __device__ __forceinline__ int64_t panel() const { return static_cast<int64_t>(place.n_tile) * T::panels; }
   __device__ __forceinline__ int64_t all_panels() const { return (p.n + kPanel - 1) / kPanel; }
   // A k tile's place in the ring; turns are counted from the block's first tile.
@@ -106,24 +94,10 @@ struct W4Block {
   __device__ __forceinline__ void copy_tile(int turn) const {
     unsigned char* to = stage(turn);
     const int64_t k_tile = place.k_begin + turn;
-    const uint8_t* from = p.weight + panel() * p.panel_bytes + k_tile * p.tile_bytes;
-    copy_x(to, k_tile * T::BK);
+    const uint8_t* from = static_cast<const uint8_t*>(p.weight) + panel() * p.panel_bytes + k_tile * p.tile_bytes;
+    this->x_copy.start(to, k_tile * (2 * T::BK));
     copy_codes(to + T::x_bytes, from, k_tile * T::steps);
     if (p.grouped) copy_tails(to + T::x_bytes + T::code_bytes, from + p.scale_offset, k_tile);
-  }
-
-  __device__ __forceinline__ void copy_x(unsigned char* to, int64_t k0) const {
-    constexpr int at_once = T::threads / T::x_chunks;
-    const int chunk = tid % T::x_chunks, first = tid / T::x_chunks;
-    if (T::BM < at_once && first >= T::BM) return;
-    const int64_t left = 2 * (p.k - k0 - chunk * 8), row0 = static_cast<int64_t>(place.m_tile) * T::BM + first;
-    const int bytes = left >= 16 ? 16 : left > 0 ? static_cast<int>(left) : 0;
-    const uint16_t* from = p.x + row0 * p.x_stride + k0 + chunk * 8;
-    to += 16 * chunk_of_row_pair<T::x_chunks>(first, chunk);  // the swizzle has a period of 2 rows
-#pragma unroll
-    for (int i = 0; i < (T::BM + at_once - 1) / at_once; ++i)
-      ptx::copy_async_bytes(to + i * at_once * (2 * T::BK), from + i * at_once * p.x_stride,
-                            row0 + i * at_once < p.m ? bytes : 0);
   }
 
   // A thread has one step of 8 inputs in every panel of the tile.
@@ -181,31 +155,17 @@ struct W4Block {
   // sums += (q - z) . x over the 32 inputs of a block
   __device__ __forceinline__ void multiply_block(const unsigned char* x, const unsigned char* codes, int block,
                                                  const uint32_t (&offset)[4], Sums& sums) const {
-    const int g = lane >> 2, t = lane & 3;
-    Four eight[T::tokens];  // inputs of x
-#pragma unroll
-    for (int i = 0; i < T::tokens; ++i)
-      eight[i] =
-          *reinterpret_cast<const Four*>(x + 16 * chunk_of_row_pair<T::x_chunks>(warp_m + i * 8 + g, block * 4 + t));
-    const int step = warp_n / kPanel * T::steps + block * 4 + t;
-    const Four four = *reinterpret_cast<const Four*>(codes + 16 * chunk_of_step(step, warp_n % kPanel / 4 + g));
+    Four eight[T::tokens];
+    this->load_x(x, block, eight);
+    const int step = warp_n / kPanel * T::steps + block * 4 + (lane & 3);
+    const Four four =
+        *reinterpret_cast<const Four*>(codes + 16 * chunk_of_step(step, warp_n % kPanel / 4 + (lane >> 2)));
 #pragma unroll
     for (int j = 0; j < 2; ++j) {
-      uint32_t low[4], high[4];  // pairs of rows g and g + 8
+      uint32_t low[4], high[4];
       decode<T::half>(four.word[2 * j], offset[2 * j], low);
       decode<T::half>(four.word[2 * j + 1], offset[2 * j + 1], high);
-#pragma unroll
-      for (int mma = 0; mma < 2; ++mma) {
-        const uint32_t a[4] = {low[2 * mma], high[2 * mma], low[2 * mma + 1], high[2 * mma + 1]};
-#pragma unroll
-        for (int i = 0; i < T::tokens; ++i) {
-          const uint32_t b[2] = {eight[i].word[2 * mma], eight[i].word[2 * mma + 1]};
-          if constexpr (T::half == Half::f16)
-            ptx::mma_f16(sums[i][j], a, b);
-          else
-            ptx::mma_bf16(sums[i][j], a, b);
-        }
-      }
+      this->multiply_tile(low, high, eight, j, sums);
     }
   }
 
@@ -227,52 +187,22 @@ struct W4Block {
 
   // Of the one group that is the channel: in global memory, behind the panel's codes.
   __device__ __forceinline__ const unsigned char* channel_tail() const {
-    return p.weight + (panel() + warp_n / kPanel) * p.panel_bytes + p.scale_offset;
+    return static_cast<const uint8_t*>(p.weight) + (panel() + warp_n / kPanel) * p.panel_bytes + p.scale_offset;
   }
   __device__ __forceinline__ bool has_panel() const { return panel() + warp_n / kPanel < all_panels(); }
-
-  __device__ __forceinline__ void store(const Sums& acc) const {
-    const int64_t n = static_cast<int64_t>(place.n_tile) * T::BN + warp_n + (lane >> 2) * 4, left = p.n - n;
-    if (left <= 0) return;
-    const int count = left < 4 ? static_cast<int>(left) : 4;
-#pragma unroll
-    for (int i = 0; i < T::tokens; ++i)
-#pragma unroll
-      for (int odd = 0; odd < 2; ++odd) {
-        const int64_t row = static_cast<int64_t>(place.m_tile) * T::BM + warp_m + i * 8 + (lane & 3) * 2 + odd;
-        if (row >= p.m) continue;
-        float v[4] = {acc[i][0][odd], acc[i][0][odd + 2], acc[i][1][odd], acc[i][1][odd + 2]};
-        if (p.partial)  // rows of partial sums are whole eights, so that no store has a tail
-          store_floats({p.partial, p.partial_stride, DType::f32, true}, place.split * p.m + row, n, 4, v);
-        else
-          store_w4(p.epilogue, row, n, count, v);
-      }
-  }
 };
 
 template <class T>
 __global__ void __launch_bounds__(T::threads, T::blocks_per_sm) linear_w4a16_sm80(const GemmW4A16 p) {
   PW_DYNAMIC_SHARED(shared);
   const W4Block<T> block(p, place_of(p.walk, blockIdx.x), shared);
-  const int turns = block.place.k_end - block.place.k_begin;
   typename W4Block<T>::Sums sums = {};                                        // (32, WM) of the group at hand
   typename W4Block<T>::Sums acc = {};                                         // scaled
   uint32_t offset[4] = {0x00080008u, 0x00080008u, 0x00080008u, 0x00080008u};  // 8 + z
 
-#pragma unroll
-  for (int s = 0; s < T::stages - 1; ++s) {
-    if (s < turns) block.copy_tile(s);
-    ptx::commit_copies();
-  }
   if (!p.grouped && p.zero_points && block.has_panel()) block.load_zero_points(block.channel_tail(), offset);
-#pragma unroll 1
-  for (int i = 0; i < turns; ++i) {
-    ptx::wait_copies<T::stages - 2>();  // tile i is there
-    __syncthreads();                    // for all threads, and all have left tile i - 1
-    if (i + T::stages - 1 < turns) block.copy_tile(i + T::stages - 1);
-    ptx::commit_copies();
-    block.multiply(i, offset, sums, acc);
-  }
+  run_ring<T::stages>(
+      block.turns(), [&](int i) { block.copy_tile(i); }, [&](int i) { block.multiply(i, offset, sums, acc); });
   if (!p.grouped && block.has_panel()) block.scale_group(block.channel_tail(), sums, acc);
   block.store(acc);
 }

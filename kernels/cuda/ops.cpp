@@ -3,6 +3,7 @@
 #include "calibrate_sm80.h"
 #include "kernels_quantize.h"
 #include "linear_sm80.h"
+#include "linear_sm90.h"
 #include "pack_sm80.h"
 #include "table.h"
 
@@ -32,13 +33,41 @@ PW_ROWS(SiluMulQuantizeInt8, silu_mul_quantize_int8);
 PW_ROWS(SiluMulQuantizeFp8, silu_mul_quantize_fp8);
 
 const CudaImplementation gemm_w8a8_int8[] = {
+    {"sm90", erased_why_not<GemmW8A8Int8, why_not_gemm_w8a8_int8_sm90>, erased<GemmW8A8Int8, gemm_w8a8_int8_sm90>,
+     nullptr, 90},
     {"sm80", erased_why_not<GemmW8A8Int8, why_not_gemm_w8a8_int8_sm80>, erased<GemmW8A8Int8, gemm_w8a8_int8_sm80>,
      erased_bytes<GemmW8A8Int8, workspace_gemm_w8a8_int8_sm80>},
 };
 
+// sm89 multiplies E4M3 codes by mma.sync, natively on sm_89 and sm_120. On sm_90, where that instruction runs at the
+// rate of 16 bits, what is made for sm_90 comes before it, and sm89 remains for shapes and builds without that.
+const CudaImplementation gemm_w8a8_fp8[] = {
+    {"sm90", erased_why_not<GemmW8A8Fp8, why_not_gemm_w8a8_fp8_sm90>, erased<GemmW8A8Fp8, gemm_w8a8_fp8_sm90>, nullptr,
+     90},
+    {"sm89", erased_why_not<GemmW8A8Fp8, why_not_gemm_w8a8_fp8_sm89>, erased<GemmW8A8Fp8, gemm_w8a8_fp8_sm89>,
+     erased_bytes<GemmW8A8Fp8, workspace_gemm_w8a8_fp8_sm89>},
+    {"sm80", erased_why_not<GemmW8A8Fp8, why_not_gemm_w8a8_fp8_sm80>, erased<GemmW8A8Fp8, gemm_w8a8_fp8_sm80>,
+     erased_bytes<GemmW8A8Fp8, workspace_gemm_w8a8_fp8_sm80>},
+};
+
 const CudaImplementation linear_w8a8_int8[] = {
+    {"sm90", erased_why_not<LinearW8A8Int8, why_not_linear_w8a8_int8_sm90>,
+     erased<LinearW8A8Int8, linear_w8a8_int8_sm90>, erased_bytes<LinearW8A8Int8, workspace_linear_w8a8_int8_sm90>, 90},
     {"sm80", erased_why_not<LinearW8A8Int8, why_not_linear_w8a8_int8_sm80>,
      erased<LinearW8A8Int8, linear_w8a8_int8_sm80>, erased_bytes<LinearW8A8Int8, workspace_linear_w8a8_int8_sm80>},
+};
+
+// sm80_w8a16 leaves x as it is and decodes the weight to x's type; sm80 quantizes x, and decodes both to f16.
+const CudaImplementation linear_w8a8_fp8[] = {
+    {"sm90", erased_why_not<LinearW8A8Fp8, why_not_linear_w8a8_fp8_sm90>, erased<LinearW8A8Fp8, linear_w8a8_fp8_sm90>,
+     erased_bytes<LinearW8A8Fp8, workspace_linear_w8a8_fp8_sm90>, 90},
+    {"sm89", erased_why_not<LinearW8A8Fp8, why_not_linear_w8a8_fp8_sm89>, erased<LinearW8A8Fp8, linear_w8a8_fp8_sm89>,
+     erased_bytes<LinearW8A8Fp8, workspace_linear_w8a8_fp8_sm89>},
+    {"sm80_w8a16", erased_why_not<LinearW8A8Fp8, why_not_linear_w8a8_fp8_sm80_w8a16>,
+     erased<LinearW8A8Fp8, linear_w8a8_fp8_sm80_w8a16>,
+     erased_bytes<LinearW8A8Fp8, workspace_linear_w8a8_fp8_sm80_w8a16>},
+    {"sm80", erased_why_not<LinearW8A8Fp8, why_not_linear_w8a8_fp8_sm80>, erased<LinearW8A8Fp8, linear_w8a8_fp8_sm80>,
+     erased_bytes<LinearW8A8Fp8, workspace_linear_w8a8_fp8_sm80>},
 };
 
 const CudaImplementation linear_w4a16[] = {
@@ -146,7 +175,9 @@ const CudaOp table[] = {
     PW_OP(silu_mul_quantize_int8),
     PW_OP(silu_mul_quantize_fp8),
     PW_OP(gemm_w8a8_int8),
+    PW_OP(gemm_w8a8_fp8),
     PW_OP(linear_w8a8_int8),
+    PW_OP(linear_w8a8_fp8),
     PW_OP(linear_w4a16),
     PW_OP(pack_int8),
     PW_OP(unpack_int8),

@@ -240,7 +240,7 @@ struct SiluMul {
 struct RowOutput {
   void* out;  // codes, or for Format::none values
   float* scale;
-  int64_t m, k;
+  int64_t m, k, stride = k;  // stride: from one row of codes to the next
 };
 
 // Chunks of the row that this thread has, in order: f(chunk to read and write, its first element).
@@ -301,7 +301,7 @@ __global__ void __launch_bounds__(kWarp ? 128 : Producer::kMaxThreads, 1)
     const float scale = row_scale(group_max<kWarp>(most, max_slots), format == Format::int8 ? 127.0f : 448.0f);
     if (thread == 0) output.scale[row] = scale;
     const Divisor divisor = make_divisor(scale);
-    uint8_t* codes = static_cast<uint8_t*>(output.out) + row * k;
+    uint8_t* codes = static_cast<uint8_t*>(output.out) + row * output.stride;
     for_chunks<kKept>(kept, spilled, thread, threads, k, [&](Packed<kKept>& chunk, int64_t at) {
       unpack<kKept>(chunk, v);
       store_codes<kWhole>(codes, at, k, make_codes<format>(v, divisor));

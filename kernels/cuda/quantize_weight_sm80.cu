@@ -4,12 +4,12 @@
 //   codes[n,k] = clamp(round-half-even(weight[n,k] / scale[n, k / group]))         FP8: saturated to +-448
 //
 // Needs     sm_80 as the rest does; any N, K, group. Rows that are 16-byte aligned with K a multiple of 8 move 16 bytes
-// at
-//           a time, others one element
+//           at a time, others one element
 // Walk      a thread per 8 elements of a row, rows.cuh and tile/bytes.cuh
 // Limit     2 bytes in and 1 out per 16-bit weight, over the memory's bandwidth; some 15 operations per weight
 // Numerics  correctly rounded quotients: the CPU's codes, bit for bit, where scales are positive and finite
 // Reference kernels/reference/calibrate.cpp          Source  own
+// Tried     not yet run on a card; emulated against the reference (tests/cuda)
 #include "calibrate_sm80.h"
 #include "divide.cuh"
 #include "rows.cuh"

@@ -17,12 +17,10 @@
 //
 //           In a warp each half has 10 steps and goes over the group 16 values at a time, all its steps at once
 // Limit     20 steps of some 40 operations per weight: 8192 x 8192 takes 1.7e9 warp instructions, 2 ms of 132 SMs at
-// the
-//           full rate; the weight's bytes are nothing beside it
+//           the full rate; the weight's bytes are nothing beside it
 // Numerics  the sums, the power and the order of kernels/cpu/weight_scales_kernels.h with 16 lanes (AVX-512), so that
-// the
-//           scales are those of such a CPU, bit for bit, unless two steps' errors agree to 2^-50: there this pow() and
-//           the C library's decide
+//           the scales are those of such a CPU, bit for bit, unless two steps' errors agree to 2^-50: there this pow()
+//           and the C library's decide
 // Reference kernels/reference/calibrate.cpp          Source  own
 // Tried     not yet run on a card; emulated against the reference (tests/cuda)
 #include "calibrate_sm80.h"

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from pennyweight.calibration import Calibration
+from pennyweight.devices import as_device
 from pennyweight.errors import CalibrationError, PennyweightError, ShapeError, UnsupportedError
 from pennyweight.layers import QuantizedLinear
 from pennyweight.recipes import Recipe
@@ -65,14 +66,17 @@ def _check_not_quantized(model: nn.Module) -> None:
 
 
 def _check_places(model: nn.Module, targets: dict[str, nn.Linear], device: torch.device | str | None) -> None:
-    wanted = torch.device(device) if device is not None else torch.device("cpu")
-    if wanted.type != "cpu":
-        raise UnsupportedError(f"quantize: this build has kernels for the CPU alone; got device={wanted}")
-    places = {str(p.device) for p in model.parameters() if p.device != wanted}
-    if places:
+    places = {p.device for p in model.parameters()}
+    names = ", ".join(sorted(map(str, places)))
+    if len(places) > 1 or not all(place.type in ("cpu", "cuda") for place in places):
         raise UnsupportedError(
-            f"quantize: the model must be on the CPU; some of it is on {', '.join(sorted(places))}; "
+            f"quantize: the model must be on the CPU or on one card; it is on {names}; "
             f"load it there, or move it by model.to('cpu')"
+        )
+    wanted, home = as_device(device, "quantize"), as_device(places.pop(), "quantize")
+    if wanted is not None and home is not None and home.type == "cuda" and wanted != home:
+        raise UnsupportedError(
+            f"quantize: the model is on {names}; got device={wanted}; leave device out, or move the model first"
         )
     odd = [
         f"{name} ({linear.weight.dtype})"

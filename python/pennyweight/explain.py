@@ -221,7 +221,10 @@ def _explain_call(call: _Call, dtype: torch.dtype) -> LayerGroup:
     kind = str(dtype).removeprefix("torch.")
     one, many = call.args(_DECODE, dtype), call.args(_PREFILL, dtype)
     decode, prefill = _chosen(call, one), _chosen(call, many)
-    why_not = _why_not_faster(call.op(), decode, one) | _why_not_faster(call.op(), prefill, many)
+    place = call.layer.packed.device
+    why_not = _why_not_faster(call.op(), decode, one, place) | _why_not_faster(
+        call.op(), prefill, many, place
+    )
     return LayerGroup(scheme, call.op(), call.before, [], kind, decode, prefill, why_not)
 
 
@@ -233,7 +236,8 @@ def _explain_bf16(layer: LinearBF16) -> LayerGroup:
             why_not[layer.op] = why
             return "torch"
         chosen = _choose(layer.op, layer.kernel_args(rows))
-        why_not.update(_why_not_faster(layer.op, chosen, layer.kernel_args(rows)))
+        args = layer.kernel_args(rows)
+        why_not.update(_why_not_faster(layer.op, chosen, args, layer.weight.device))
         return chosen
 
     decode, prefill = runs(_DECODE), runs(_PREFILL)
@@ -259,7 +263,10 @@ def _choose_on_card(op: str, args: dict[str, Any], index: int) -> str:
         listed = _C.cuda_why_not(op, args, **_C.card(index))
     except ValueError as error:  # no driver, no such card, nothing built for it
         return f"nothing: {error}"
-    return next((name for name, why in listed if why is None), f"nothing: {_reasons(listed)}")
+    forced = [(name, why) for name, why in listed if name == _C.forced()]
+    return next(
+        (name for name, why in forced or listed if why is None), f"nothing: {_reasons(forced or listed)}"
+    )
 
 
 def _reasons(listed: list[tuple[str, str | None]]) -> str:
@@ -273,9 +280,16 @@ def _choose(op: str, args: dict[str, Any]) -> str:
         return f"nothing: {error}"
 
 
-def _why_not_faster(op: str, chosen: str, args: dict[str, Any]) -> dict[str, str]:
+def _why_not_faster(op: str, chosen: str, args: dict[str, Any], device: torch.device) -> dict[str, str]:
+    if chosen.startswith("nothing: "):
+        return {}
     reasons = {}
-    for name, why in _C.why_not(op, args):
+    listed = (
+        _C.cuda_why_not(op, args, **_C.card(device.index or 0))
+        if device.type == "cuda"
+        else _C.why_not(op, args)
+    )
+    for name, why in listed:
         if name == chosen:
             break
         reasons[name] = why or f"{_C.forced()} is forced"

@@ -104,8 +104,7 @@ class QuantizedLinear(nn.Module):
     def rows(self, begin: int, count: int) -> "QuantizedLinear":
         """The layer of ``count`` outputs from ``begin``, a multiple of 64, in this one's memory; without bias."""
         layer = type(self)(self._scheme, self.in_features, count, None)
-        panel = self.packed.numel() // -(-self.out_features // PANEL)
-        layer.packed = self.packed[begin // PANEL * panel : -(-(begin + count) // PANEL) * panel]
+        layer.packed = self._packed_rows(begin, count)
         layer.scale_dtype = self.scale_dtype
         return layer
 
@@ -157,6 +156,15 @@ class QuantizedLinear(nn.Module):
         """Take checked tensors into the buffers."""
         raise NotImplementedError
 
+    def _packed_rows(self, begin: int, count: int) -> Tensor:
+        """The part of ``packed`` that holds ``count`` outputs from ``begin``, a multiple of 64."""
+        panel = self.packed.numel() // -(-self.out_features // PANEL)
+        return self.packed[begin // PANEL * panel : -(-(begin + count) // PANEL) * panel]
+
+    def _repacked(self, fn: Callable[..., Any]) -> Tensor | None:
+        """``packed`` where ``fn`` moves tensors to, if it lies differently there; None: its bytes are moved."""
+        return None
+
     def _device(self) -> torch.device:
         """Where the weight is."""
         return self.packed.device
@@ -189,8 +197,13 @@ class QuantizedLinear(nn.Module):
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> "QuantizedLinear":
         """Codes and scales move between devices, and keep their dtypes and values."""
+        repacked = self._repacked(fn)
+        if repacked is not None:
+            self._buffers["packed"] = None
         before = dict(self._buffers)
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        if repacked is not None:
+            self.packed = repacked
         for name, old in before.items():
             new = self._buffers[name]
             if old is not None and new is not None and new.dtype != old.dtype:
@@ -236,6 +249,7 @@ class _Linear8(QuantizedLinear):
 
     scale: Tensor
     codes_dtype: ClassVar[torch.dtype]  # in the checkpoint
+    _unpacked_dtype: ClassVar[torch.dtype]  # of the same for operators
 
     def __init__(self, scheme: Scheme, in_features: int, out_features: int, bias: Tensor | None) -> None:
         super().__init__(scheme, in_features, out_features, bias)
@@ -252,6 +266,29 @@ class _Linear8(QuantizedLinear):
         layer.scale = self.scale[begin : begin + count]
         return layer
 
+    def _packed_rows(self, begin: int, count: int) -> Tensor:
+        if self.packed.device.type != "cuda":
+            return super()._packed_rows(begin, count)
+        row = self.packed.numel() // self.out_features
+        return self.packed[begin * row : (begin + count) * row]
+
+    def _repacked(self, fn: Callable[..., Any]) -> Tensor | None:
+        if self.packed is None:
+            return None
+        ends = {self.packed.device.type, fn(self.packed.new_empty(0)).device.type}
+        if ends != {"cpu", "cuda"}:
+            return None
+        codes = fn(self._unpack_codes())
+        return self._pack_codes(codes.to(self._unpacked_dtype))  # fn may be of the kind that changes dtypes
+
+    def _pack_codes(self, codes: Tensor) -> Tensor:
+        """Codes (N, K) as the kernels of their device read them."""
+        raise NotImplementedError
+
+    def _unpack_codes(self) -> Tensor:
+        """The codes (N, K) in ``packed``."""
+        raise NotImplementedError
+
     def _take_scale(self, scale: Tensor) -> None:
         self.scale = scale.detach().to(torch.float32, copy=True).reshape(self.out_features)
 
@@ -266,6 +303,7 @@ class LinearW8A8FP(_Linear8):
     codes_op = "gemm_w8a8_fp8"
     weight_kind = "fp8"
     codes_dtype = torch.float8_e4m3fn
+    _unpacked_dtype = torch.uint8
 
     def _linear(self, x: Tensor, bias: Tensor | None) -> Tensor:
         return ops.linear_w8a8_fp8(x, self.packed, self.scale, bias)
@@ -276,13 +314,18 @@ class LinearW8A8FP(_Linear8):
         return ops.gemm_w8a8_fp8(codes, row_scale, self.packed, self.scale, n, bias, dtype)
 
     def _pack(self, tensors: Mapping[str, Tensor]) -> None:
-        self.packed = ops.pack_fp8(tensors["weight"].detach().view(torch.uint8))
+        self.packed = self._pack_codes(tensors["weight"].detach().view(torch.uint8))
         self._take_scale(tensors["weight_scale"])
 
     def tensors(self) -> dict[str, Tensor]:
         """The weight's tensors in the checkpoint's layout, new each time; the bias is not among them."""
-        codes = ops.unpack_fp8(self.packed, self.out_features, self.in_features)
-        return {"weight": codes.view(torch.float8_e4m3fn), "weight_scale": self._scale()}
+        return {"weight": self._unpack_codes().view(torch.float8_e4m3fn), "weight_scale": self._scale()}
+
+    def _pack_codes(self, codes: Tensor) -> Tensor:
+        return ops.pack_fp8(codes)
+
+    def _unpack_codes(self) -> Tensor:
+        return ops.unpack_fp8(self.packed, self.out_features, self.in_features)
 
     def dequantize(self) -> Tensor:
         """The weight that the layer stands for, as float32 (N, K)."""
@@ -295,7 +338,7 @@ class LinearW8A8INT(_Linear8):
     op = "linear_w8a8_int8"
     codes_op = "gemm_w8a8_int8"
     weight_kind = "int8"
-    codes_dtype = torch.int8
+    codes_dtype = _unpacked_dtype = torch.int8
 
     def _linear(self, x: Tensor, bias: Tensor | None) -> Tensor:
         return ops.linear_w8a8_int8(x, self.packed, self.scale, bias)
@@ -306,13 +349,18 @@ class LinearW8A8INT(_Linear8):
         return ops.gemm_w8a8_int8(codes, row_scale, self.packed, self.scale, n, bias, dtype)
 
     def _pack(self, tensors: Mapping[str, Tensor]) -> None:
-        self.packed = ops.pack_int8(tensors["weight"].detach())
+        self.packed = self._pack_codes(tensors["weight"].detach())
         self._take_scale(tensors["weight_scale"])
 
     def tensors(self) -> dict[str, Tensor]:
         """The weight's tensors in the checkpoint's layout, new each time; the bias is not among them."""
-        codes = ops.unpack_int8(self.packed, self.out_features, self.in_features)
-        return {"weight": codes, "weight_scale": self._scale()}
+        return {"weight": self._unpack_codes(), "weight_scale": self._scale()}
+
+    def _pack_codes(self, codes: Tensor) -> Tensor:
+        return ops.pack_int8(codes)
+
+    def _unpack_codes(self) -> Tensor:
+        return ops.unpack_int8(self.packed, self.out_features, self.in_features)
 
     def dequantize(self) -> Tensor:
         """The weight that the layer stands for, as float32 (N, K)."""

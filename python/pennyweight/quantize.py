@@ -27,6 +27,7 @@ from pennyweight.calibration.rows import as_calibration
 from pennyweight.calibration.smoothing import norms_of, smooth_block
 from pennyweight.calibration.walk import Batch, Inputs, block_inputs, gather
 from pennyweight.checks import check_calibration, check_model
+from pennyweight.devices import as_device, visiting
 from pennyweight.fuse import fuse_model
 from pennyweight.quantize_layer import FAILED, quantize_layer
 from pennyweight.recipes import Recipe, as_recipe
@@ -54,7 +55,9 @@ def quantize(
         recipe: A `Recipe`, or the name of a scheme for the study's own: "W8A8-FP", "W8A8-INT", "W4A16-INT".
         calibration: From `pw.calibration`, or token ids (n, length). GPTQ and SmoothQuant need it; rounding
             to nearest uses it for the report's output errors.
-        device: Where to work; the model must be there. None: where it is.
+        device: Where to work. "cuda" for a model on the CPU: its blocks go through the card one after the
+            other, together with the activations of all calibration rows, and come back quantized. None: where
+            the model is.
         progress: Show a bar with the time left and the last layer's error.
         fuse: Compute q, k, v in one call, gate and up in another, and norms and activations with the
             quantization that follows (`fuse.fuse_model`), and the LM head, where it is in bfloat16, by
@@ -72,11 +75,13 @@ def quantize(
     targets = check_model(model, recipe, device)
     check_calibration(model, recipe, data)
     report = Report(recipe.to_dict(), data.to_dict() if data else None, size_before=model_bytes(model))
-    work = _Work(model, recipe, targets, report, progress)
+    work = _Work(model, recipe, targets, report, progress, as_device(device, "quantize"))
     with torch.no_grad(), evaluating(model), work:
         if data is None:
-            for name in targets:
-                work.layer(name, None)
+            for name, linear in targets.items():
+                with visiting(linear, work.device):
+                    work.layer(name, None)
+                nn.Module.to(model.get_submodule(name), work.home)
         else:
             work.walk(data.ids)
     report.size_after = model_bytes(model)
@@ -99,11 +104,20 @@ class _Work:
     """A model on its way; leaving the context by an exception puts everything back."""
 
     def __init__(
-        self, model: nn.Module, recipe: Recipe, targets: dict[str, nn.Linear], report: Report, progress: bool
+        self,
+        model: nn.Module,
+        recipe: Recipe,
+        targets: dict[str, nn.Linear],
+        report: Report,
+        progress: bool,
+        device: torch.device | None,
     ) -> None:
         from tqdm.auto import tqdm
 
         self.model, self.recipe, self.targets, self.report = model, recipe, targets, report
+        self.home = next(model.parameters()).device
+        self.device = device or self.home
+        self.homes: dict[Tensor, Tensor] = {}  # of the block at hand: what its tensors are where the model is
         self.dead: list[str] = []
         self.undo: list[Callable[[], None]] = []
         self.bar = tqdm(total=len(targets), desc=recipe.scheme, unit="layer", disable=not progress)
@@ -121,13 +135,13 @@ class _Work:
     def walk(self, ids: Tensor) -> None:
         """Quantize block by block with cached activations."""
         prefix, blocks = decoder_blocks(self.model)
-        batches = block_inputs(self.model, blocks, ids)
+        batches = block_inputs(self.model, blocks, ids, self.device)
         for index, block in enumerate(blocks):
-            name = f"{prefix}.{index}"
-            self._block(name, block, index, batches)
-            if index + 1 < len(blocks):
-                for batch in batches:
-                    batch.hidden = batch.run(block, index)
+            with visiting(block, self.device) as self.homes:
+                self._block(f"{prefix}.{index}", block, index, batches)
+                if index + 1 < len(blocks):
+                    for batch in batches:
+                        batch.hidden = batch.run(block, index)
 
     def _block(self, name: str, block: nn.Module, index: int, batches: list[Batch]) -> None:
         targets = {n.removeprefix(f"{name}."): m for n, m in self.targets.items() if n.startswith(f"{name}.")}
@@ -171,7 +185,7 @@ class _Work:
 
     def _set_tensor(self, module: nn.Module, name: str, tensor: Tensor) -> None:
         parameter = module.get_parameter(name)
-        before = parameter.data
+        before = self.homes.get(parameter, parameter.data)
         self.undo.append(lambda: setattr(parameter, "data", before))
         parameter.data = tensor
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Kernels broken on purpose: what is changed, and which check must catch it with which words."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 
@@ -38,20 +39,38 @@ DIFFERS = "differ, first at row"
 EXPECTED = ", expected "
 
 
-def int8(
-    name: str, old: str, new: str, check: str, says: str, file: str = "gemm_w8a8_int8_sm80.cuh"
-) -> Broken:
-    """A fault in the INT8 GEMM, shown on its tile of 64 rows."""
-    unit = file if file.endswith(".cu") else "gemm_w8a8_int8_sm80_64.cu"
-    return Broken(f"gemm_w8a8_int8_{name}", file, unit, old, new, check, says, "gemm_w8a8_int8_tiles")
+def shown_on(op: str, kernel: str, tile: str, compute: str = "80") -> Callable[..., Broken]:
+    """Faults in one kernel, or in a file that it includes, shown on one of its tiles."""
+
+    def fault(
+        name: str,
+        old: str,
+        new: str,
+        check: str,
+        says: str,
+        file: str = kernel,
+        cases: str = f"{op}_tiles",
+        unit: str = tile,
+    ) -> Broken:
+        unit = file if file.endswith(".cu") else unit
+        return Broken(f"{op}_{name}", file, unit, old, new, check, says, cases, compute)
+
+    return fault
 
 
-def w4a16(
-    name: str, old: str, new: str, check: str, says: str, file: str = "linear_w4a16_sm80.cuh"
-) -> Broken:
-    """A fault in the 4-bit linear layer, shown on its tile of 32 tokens of bf16."""
-    unit = file if file.endswith(".cu") else "linear_w4a16_sm80_32_bf16.cu"
-    return Broken(f"linear_w4a16_{name}", file, unit, old, new, check, says, "linear_w4a16_tiles")
+int8 = shown_on("gemm_w8a8_int8", "gemm_w8a8_sm80.cuh", "gemm_w8a8_sm80_int8_64.cu")
+fp8 = shown_on("gemm_w8a8_fp8", "gemm_w8a8_sm80.cuh", "gemm_w8a8_sm80_e4m3_64_exact.cu", "89")
+w8a16 = shown_on("linear_w8a16", "linear_w8a16_sm80.cuh", "linear_w8a16_sm80_16_bf16.cu")
+w4a16 = shown_on("linear_w4a16", "linear_w4a16_sm80.cuh", "linear_w4a16_sm80_32_bf16.cu")
+
+_RING, _SHARED, _EPILOGUE, _HALVES, _DECODE = (
+    "tile/ring.cuh",
+    "tile/shared.cuh",
+    "tile/epilogue.cuh",
+    "tile/halves.cuh",
+    "decode_e4m3.cuh",
+)
+_PARTS = "add_splits_sm80.cu"
 
 
 def pack(name: str, file: str, old: str, new: str, check: str, cases: str, says: str = DIFFERS) -> Broken:
@@ -74,67 +93,134 @@ def calibrate(
     return Broken(name, file, unit or file, old, new, check, says, cases)
 
 
+def sm90(
+    name: str, file: str, old: str, new: str, check: str, says: str, cases: str, unit: str = ""
+) -> Broken:
+    """A fault in what chooses and launches the GEMMs of Hopper, or comes before them."""
+    unit = unit or file
+    return Broken(f"sm90_{name}", file, unit, old, new, check, says, cases, "90")
+
+
 _BARRIER = "__syncthreads();"
-_LEFT = "left >= 16 ? 16 : left > 0 ? static_cast<int>(left) : 0"
-_SCALED = "static_cast<float>(sum[i]) * by_row * (there ? e.col_scale[n + i] : 0.0f)"
+_LEFT = "if (left >= 16)"
+_SCALED = """ v[i] *= by_row;
+  }
+#pragma unroll
+  for (int i = 0; i < wide; ++i) {
+    if (e.col_scale) v[i] *= i < count ? e.col_scale[n + i] : 0.0f;"""
+_ROWS = "return more < there;"
 
 VARIANTS = [
-    int8("without_barrier", _BARRIER, "", "thread", RACE),
-    int8("without_barrier_gives_wrong_sums", _BARRIER, "", "none", DIFFERS),
-    int8("waits_too_little", "wait_copies<T::stages - 2>", "wait_copies<T::stages - 1>", "none", DIFFERS),
+    int8("without_barrier", _BARRIER, "", "thread", RACE, _RING),
+    int8("without_barrier_gives_wrong_sums", _BARRIER, "", "none", DIFFERS, _RING),
+    int8("waits_too_little", "wait_copies<stages - 2>", "wait_copies<stages - 1>", "none", DIFFERS, _RING),
     int8("wrong_fragment", "block * 2 + (lane >> 4)", "block * 2 + (lane >> 3 & 1)", "none", DIFFERS),
+    int8("wrong_half_of_the_weight", "block * 2 + half", "block * 2 + 1 - half", "none", DIFFERS),
+    int8("outputs_in_order", "{ return output_of_row(row); }", "{ return row; }", "none", DIFFERS, _SHARED),
     int8(
         "without_swizzle",
-        "16 * chunk_of_step(first, chunk);",
-        "16 * (first * kStepChunks + chunk);",
+        "16 * Layout::place(first, chunk);",
+        "16 * (first * chunks + chunk);",
         "none",
         DIFFERS,
+        _SHARED,
     ),
-    int8("reads_rows_past_m", "row0 + i * at_once < p.m ? bytes : 0", "bytes", "address", OVERFLOW),
-    int8("reads_panels_past_n", "panel0 + panel < panels && ", "", "address", OVERFLOW),
-    int8("reads_inputs_past_k", _LEFT, "left > 0 ? 16 : 0", "address", OVERFLOW),
+    int8("reads_rows_past_m_and_n", _ROWS, "return true;", "address", OVERFLOW, _SHARED),
+    int8("reads_outputs_past_n", "p.n, p.k, ", "p.n + T::BN, p.k, ", "address", OVERFLOW),
+    int8("reads_inputs_past_k", _LEFT, "if (left > 0)", "address", OVERFLOW, _SHARED),
     int8("writes_outputs_past_n", "left < 8 ? static_cast<int>(left) : 8;", "8;", "address", OVERFLOW),
     int8(
         "scales_in_another_order",
         _SCALED,
-        _SCALED.replace("* by_row * (there", "* (by_row * (there") + ")",
+        _SCALED.replace("v[i] *= by_row", "v[i] *= 1.0f").replace(
+            "e.col_scale[n + i]", "e.col_scale[n + i] * e.row_scale[row]"
+        ),
         "none",
         DIFFERS,
-        "gemm_w8a8_int8_epilogue.cuh",
+        _EPILOGUE,
     ),
-    int8(
-        "forgets_a_split",
-        "split < p.walk.splits",
-        "split < p.walk.splits - 1",
+    int8("forgets_a_split", "split < p.walk.splits", "split < p.walk.splits - 1", "none", DIFFERS, _PARTS),
+    fp8("without_barrier", _BARRIER, "", "thread", RACE, _RING),
+    fp8("wrong_half_of_the_weight", "block * 2 + half", "block * 2 + 1 - half", "none", DIFFERS),
+    fp8("keeps_what_it_promoted", "part[i][j][c] = 0;", "", "none", DIFFERS),
+    fp8(
+        "forgets_the_last_inputs",
+        "    block.promote(part, acc);\n  } else",
+        "  } else",
         "none",
         DIFFERS,
-        "gemm_w8a8_int8_sm80.cu",
     ),
-    w4a16("without_barrier", _BARRIER, "", "thread", RACE),
-    w4a16("waits_too_little", "wait_copies<T::stages - 2>", "wait_copies<T::stages - 1>", "none", EXPECTED),
+    fp8("reads_inputs_past_k", _LEFT, "if (left > 0)", "address", OVERFLOW, _SHARED),
+    fp8("forgets_a_split", "split < p.walk.splits", "split < p.walk.splits - 1", "none", DIFFERS, _PARTS),
+    fp8(
+        "asks_for_too_little_workspace",
+        "return scales_at(op, card) + op.m * 4;",
+        "return scales_at(op, card);",
+        "address",
+        OVERFLOW,
+        "linear_w8a8.h",
+        "linear_w8a8_fp8_is_quantization",
+        "linear_w8a8_sm80.cu",
+    ),
+    w8a16("without_barrier", _BARRIER, "", "thread", RACE, _RING),
+    w8a16("wrong_codes", "(t & 1) * 8", "(t & 2) * 4", "none", EXPECTED),
+    w8a16("outputs_in_order", "{ return output_of_row(row); }", "{ return row; }", "none", EXPECTED, _SHARED),
+    w8a16("wrong_power_of_two", "0x7b807b80u", "0x7b007b00u", "none", EXPECTED, _DECODE),
+    w8a16(
+        "loses_signs",
+        "or_nan, high, 0x80008000u), 0x7b",
+        "or_nan, high, 0u), 0x7b",
+        "none",
+        EXPECTED,
+        _DECODE,
+    ),
+    w8a16("loses_nan", "0x08000800u) * 15", "0x08000800u) * 0", "none", " is ", _DECODE, "linear_w8a16_nan"),
+    w8a16("reads_outputs_past_n", "p.n, p.k, ", "p.n + T::BN, p.k, ", "address", OVERFLOW),
+    w8a16("reads_inputs_past_k", _LEFT, "if (left > 0)", "address", OVERFLOW, _SHARED),
+    w8a16(
+        "decodes_codes_past_k",
+        "if (i + 4 < left)",
+        "if (i < left)",
+        "address",
+        OVERFLOW,
+        "linear_w8a16_sm80.cu",
+        "gemm_w8a8_fp8_shapes",
+    ),
+    w8a16(
+        "decodes_unaligned_codes_at_once",
+        "if (vector && left >= 8)",
+        "if (left >= 8)",
+        "address",
+        "misaligned",
+        "linear_w8a16_sm80.cu",
+        "linear_w8a8_fp8_is_quantization",
+    ),
+    w4a16("without_barrier", _BARRIER, "", "thread", RACE, _RING),
+    w4a16("waits_too_little", "wait_copies<stages - 2>", "wait_copies<stages - 1>", "none", EXPECTED, _RING),
     w4a16(
         "wrong_place_of_inputs",
         "low[2 * mma], high[2 * mma]",
         "high[2 * mma], low[2 * mma]",
         "none",
         EXPECTED,
+        _HALVES,
     ),
     w4a16("wrong_zero_points", "^ 0x08080808u;", "^ 0x00000000u;", "none", EXPECTED),
     w4a16("scales_of_the_next_group", "tail += p.tail_bytes;", "", "none", EXPECTED),
-    w4a16("reads_rows_past_m", "row0 + i * at_once < p.m ? bytes : 0", "bytes", "address", OVERFLOW),
+    w4a16("reads_rows_past_m", _ROWS, "return true;", "address", OVERFLOW, _SHARED),
     w4a16("reads_panels_past_n", "has_step && panel() + i < all_panels()", "has_step", "address", OVERFLOW),
     w4a16(
         "reads_steps_past_k", "const bool has_step = ", "const bool has_step = true || ", "address", OVERFLOW
     ),
-    w4a16("writes_outputs_past_n", "left < 4 ? static_cast<int>(left) : 4;", "4;", "address", OVERFLOW),
     w4a16(
-        "forgets_a_split",
-        "split < p.walk.splits",
-        "split < p.walk.splits - 1",
-        "none",
-        EXPECTED,
-        "linear_w4a16_sm80.cu",
+        "writes_outputs_past_n",
+        "left < 4 ? static_cast<int>(left) : 4;",
+        "4;",
+        "address",
+        OVERFLOW,
+        _HALVES,
     ),
+    w4a16("forgets_a_split", "split < p.walk.splits", "split < p.walk.splits - 1", "none", EXPECTED, _PARTS),
     pack(
         "code_rows_without_padding",
         "pack_code_rows_sm80.cu",
@@ -219,12 +305,19 @@ VARIANTS = [
         "none",
         "pack_nibble_words",
     ),
-    hessian("without_barrier", "__syncthreads();", "", "thread", RACE),
-    hessian("waits_too_little", "wait_copies<T::stages - 2>", "wait_copies<T::stages - 1>", "none", EXPECTED),
+    hessian("without_barrier", _BARRIER, "", "thread", RACE, "tile/ring.cuh"),
+    hessian(
+        "waits_too_little",
+        "wait_copies<stages - 2>",
+        "wait_copies<stages - 1>",
+        "none",
+        EXPECTED,
+        "tile/ring.cuh",
+    ),
     hessian("wrong_fragment", "i * 2 + (lane >> 3 & 1)", "i * 2 + (lane >> 4 & 1)", "none", EXPECTED),
     hessian(
         "without_swizzle",
-        "to += 16 * chunk_of_row<T::chunks>(first, chunk);",
+        "to += 16 * Rows<T::chunks>::place(first, chunk);",
         "to += 16 * (first * T::chunks + chunk);",
         "none",
         EXPECTED,
@@ -410,6 +503,108 @@ VARIANTS = [
         "none",
         DIFFERS,
         "smooth_scales",
+    ),
+    sm90(
+        "rows_of_weights_without_their_padding",
+        "gemm_w8a8_sm90.cpp",
+        "p.weight_stride = code_row_bytes(op.k);",
+        "p.weight_stride = round_up(op.k + 16, 16);",
+        "address",
+        OVERFLOW,
+        "gemm_w8a8_int8_sm90_shapes",
+    ),
+    sm90(
+        "scales_of_rows_for_columns",
+        "gemm_w8a8_sm90.cpp",
+        "p.col_scale = op.col_scale;",
+        "p.col_scale = op.row_scale;",
+        "address",
+        OVERFLOW,
+        "gemm_w8a8_int8_sm90_shapes",
+    ),
+    sm90(
+        "without_a_dtype",
+        "gemm_w8a8_sm90.cpp",
+        "p.bf16 = op.y_dtype == DType::bf16;",
+        "p.bf16 = true;",
+        "none",
+        DIFFERS,
+        "gemm_w8a8_fp8_sm90_shapes",
+    ),
+    sm90(
+        "codes_side_by_side",
+        "quantize_sm80.cuh",
+        "row * output.stride;",
+        "row * output.k;",
+        "none",
+        DIFFERS,
+        "linear_w8a8_int8_sm90",
+        "quantize_per_token_sm80.cu",
+    ),
+    sm90(
+        "too_small_a_workspace",
+        "linear_w8a8.h",
+        "return scales_at(op, card) + op.m * 4;",
+        "return scales_at(op, card);",
+        "address",
+        OVERFLOW,
+        "linear_w8a8_fp8_sm90",
+        "linear_w8a8_sm90.cpp",
+    ),
+    sm90(
+        "too_little_room_for_padded_codes",
+        "linear_w8a8.h",
+        "round_up(op.m * code_row_bytes(op.k), 256);",
+        "round_up(op.m * op.k, 16);",
+        "none",
+        DIFFERS,
+        "linear_w8a8_int8_sm90",
+        "linear_w8a8_sm90.cpp",
+    ),
+    sm90(
+        "bands_of_more_tiles_than_there_are",
+        "gemm_w8a8_sm90.cpp",
+        " && across % (band * shape.beside()) == 0",
+        "",
+        "none",
+        "a band of",
+        "sm90_bands",
+    ),
+    sm90(
+        "plan_blind_to_rounds",
+        "gemm_w8a8_sm90.cpp",
+        "double(divide_up(tiles(m, n), slots))",
+        "double(tiles(m, n)) / double(slots)",
+        "none",
+        " gets ",
+        "sm90_plan_follows",
+    ),
+    sm90(
+        "plan_with_a_cliff",
+        "gemm_w8a8_sm90.cpp",
+        "if (shape.codes != codes || shape.sums != sums) continue;",
+        "if (shape.codes != codes || shape.sums != sums || (m > 300 && shape.bm * shape.bn < 32768)) continue;",
+        "none",
+        "times m - 1",
+        "sm90_plan_has_no_cliffs",
+    ),
+    sm90(
+        "takes_any_rows_of_y",
+        "gemm_w8a8_sm90.cpp",
+        "!rows_aligned(op.y, op.m, op.y_stride, 2)",
+        "false",
+        "none",
+        "expected 'rows of y'",
+        "sm90_refuses",
+    ),
+    sm90(
+        "strict_asks_hopper_of_every_card",
+        "dispatch.cpp",
+        "better |= info->implementations[i].is_for(card);",
+        "better = true;",
+        "none",
+        "is refused its best",
+        "best_on_hopper_alone",
     ),
     Broken(
         "quantize: a barrier is missing between the warps' maxima and their maximum",

@@ -113,13 +113,13 @@ PW_CASE(weight_scales_least_error) {
 
 // A group whose best lies behind five steps that improve nothing stops there, unless another group still improves.
 PW_CASE(weight_scales_stop_together) {
-  Buffer<float> weight(4 * 75);
+  Buffer<float> weight(24 * 75);
   std::mt19937 random(11);
   for (size_t i = 0; i < weight.count; ++i) weight[i] = static_cast<float>(random() % 6001) * 1e-4f - 0.3f;
-  for (int64_t n = 0; n < 4; ++n) weight[n * 75 + n] = n < 2 ? 1.0f : 0.35f;
+  for (int64_t n = 0; n < 24; ++n) weight[n * 75 + n] = n % 4 < 2 ? 1.0f : 0.35f;
   for (int64_t patience : {1, 2, 5, 12, 40})
     for (int64_t format : {4, 8}) {
-      for (int64_t n : {1, 4}) {
+      for (int64_t n : {1, 4, 24}) {
         WeightScales op = scales_op(weight.data, nullptr, n, 75, 75, format, DType::f32);
         op.grid = 200;
         op.maxshrink = 0.8;  // 160 steps

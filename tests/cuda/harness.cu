@@ -6,7 +6,7 @@ namespace pennyweight {
 
 // This program has the CUDA half of the library alone: nothing is forced, and ops have no CPU side.
 const char* forced() { return nullptr; }
-bool strict() { return false; }
+bool strict() { return tests::settings().strict; }
 const OpInfo& op_info(OpId id) {
   static OpInfo info;
   info = {id, "op", 0, nullptr, 0, nullptr, 0};

@@ -58,7 +58,8 @@ struct Buffer {
 
 struct Settings {
   uint64_t seed = 0;
-  bool small = false;  // under a sanitizer: fewer and smaller cases
+  bool small = false;   // under a sanitizer: fewer and smaller cases
+  bool strict = false;  // PENNYWEIGHT_STRICT, which a case may set
 };
 Settings& settings();
 

@@ -113,7 +113,7 @@ struct Problem {
   }
 };
 
-void by_plan(const Shape& shape, cuda::W4Plan plan) {
+void by_plan(const Shape& shape, cuda::Plan plan) {
   Problem problem(shape);
   Buffer<uint8_t> workspace(cuda::partial_bytes(problem.op, plan));
   finish(cuda::run_w4(problem.op, plan, {card(), nullptr, workspace.data}));

@@ -1,40 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run by test_torch_ops.py: the torch operators on tensors of a fake card, the kernels emulated.
+"""Run by test_torch_ops.py: the torch operators on tensors of a fake card, the kernels emulated."""
 
-Arguments: libpennyweight_kernels.so, the fake libtorch_cuda.so, the fake card. The emulated CUDA half of the kernel
-library is preloaded, so that it is found before the half that was built.
-"""
+from fake_card import card, emulated, host, run, state  # before torch
 
-import ctypes
-import sys
+import torch  # isort: skip
 
-import torch
-
-KERNELS, TORCH_CUDA, CARD = sys.argv[1:]
-
-
-class State(ctypes.Structure):
-    """What the fake card knows: the current device, open guards, each device's stream."""
-
-    _fields_ = [("device", ctypes.c_int32), ("guards", ctypes.c_int32), ("streams", ctypes.c_void_p * 2)]
-
-
-ctypes.CDLL(KERNELS, ctypes.RTLD_GLOBAL)  # what the preloaded half asks of the other
-emulated = ctypes.CDLL(None)
-emulated.pw_last_stream.restype = ctypes.c_void_p
-state = State.in_dll(ctypes.CDLL(TORCH_CUDA, ctypes.RTLD_GLOBAL), "pw_fake_state")
-torch.ops.load_library(CARD)
-
-from pennyweight import _C, ops  # noqa: E402
-from pennyweight.errors import ShapeError, UnsupportedError  # noqa: E402
-
-
-def card(t: torch.Tensor | None, device: int = 1) -> torch.Tensor | None:
-    return None if t is None else torch.ops.pw_fake.to_card(t.contiguous(), device)
-
-
-def host(t: torch.Tensor) -> torch.Tensor:
-    return torch.ops.pw_fake.to_host(t)
+from pennyweight import _C, ops
+from pennyweight.errors import ShapeError, UnsupportedError
 
 
 def seen() -> tuple[int, int]:
@@ -130,7 +102,4 @@ def test_strict_and_forced_names() -> None:
     _C.force(None)
 
 
-for name, test in list(globals().items()):
-    if name.startswith("test_"):
-        test()
-        print("ok", name)
+run(dict(globals()))

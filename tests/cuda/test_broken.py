@@ -39,8 +39,7 @@ def build_broken(variant: Broken, folder: Path, out: Path) -> Path:
     assert text.count(variant.old) == 1, f"{variant.file} has {text.count(variant.old)} times: {variant.old}"
     (kernels / variant.file).write_text(text.replace(variant.old, variant.new))
     command = compile_command(folder, ROOT / "kernels/cuda" / variant.unit)
-    # the changed copy's own headers come first
-    words = [word.replace(str(ROOT / "kernels/cuda"), str(kernels)) for word in command]
+    words = [command[0], f"-I{kernels}", *command[1:]]  # the changed copy's own headers come first
     changed = out / "changed.o"
     compiled = run(*words, "-w", "-c", kernels / variant.unit, "-o", changed)
     assert compiled.returncode == 0, compiled.stdout

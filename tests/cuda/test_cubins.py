@@ -133,9 +133,8 @@ def test_machine_code_keeps_its_budget(kernels: list[Kernel], capsys: pytest.Cap
     bad = []
     rows: dict[str, dict[str, Kernel]] = {}
     for kernel in kernels:
-        rows.setdefault(kernel.name.replace("(pennyweight::cuda::Half)", "Half ").split("(")[0], {})[
-            kernel.architecture
-        ] = kernel
+        name = re.sub(r"\(pennyweight::cuda::(\w+)\)", r"\1 ", kernel.name).split("(")[0]
+        rows.setdefault(name, {})[kernel.architecture] = kernel
         bad += [f"{kernel.name} {kernel.architecture}: {fault}" for fault in faults(kernel)]
     with capsys.disabled():
         print(

@@ -35,36 +35,40 @@ def test_fake_tensors_on_cuda_keep_their_device() -> None:
         assert (codes.device.type, codes.shape) == ("cuda", (2, 3, 32))
 
 
-def compile_fake_card(folder: Path) -> tuple[Path, Path]:
+def compile_fake_card(folder: Path, name: str) -> tuple[Path, Path]:
     source = ROOT / "tests/cuda/fake_card.cpp"
-    torch_cuda, card = folder / "libtorch_cuda.so", folder / "libfake_card.so"
+    torch_cuda, card = folder / f"lib{name}.so", folder / "libfake_card.so"
     include = Path(torch.__file__).parent / "include"
     flags = ["-std=c++20", "-O1", "-w", "-fPIC", "-shared", f"-isystem{include}",
              f"-isystem{include}/torch/csrc/api/include"]  # fmt: skip
-    built = run(
-        "g++", *flags, "-DPW_FAKE_TORCH_CUDA", source, "-Wl,-soname,libtorch_cuda.so", "-o", torch_cuda
-    )
+    built = run("g++", *flags, "-DPW_FAKE_TORCH_CUDA", source, f"-Wl,-soname,lib{name}.so", "-o", torch_cuda)
     assert built.returncode == 0, built.stdout
+    library = Path(torch.__file__).parent / "lib"
     libraries = [
-        f"-L{Path(torch.__file__).parent / 'lib'}",
+        f"-L{library}",
         "-lc10",
         "-ltorch_cpu",
         f"-L{folder}",
-        "-ltorch_cuda",
+        f"-l{name}",
     ]
-    built = run("g++", *flags, source, *libraries, f"-Wl,-rpath,{folder}", "-o", card)
+    built = run("g++", *flags, source, *libraries, f"-Wl,-rpath,{folder}:{library}", "-o", card)
     assert built.returncode == 0, built.stdout
     return torch_cuda, card
 
 
 @pytest.mark.skipif(not _C.cuda()["built"], reason="NOT CHECKED: pennyweight was built without CUDA")
-def test_operators_on_a_fake_card(emulated: Build, tmp_path: Path) -> None:
-    """Results, device, stream, device guard, errors; the kernels emulated."""
-    torch_cuda, card = compile_fake_card(tmp_path)
+@pytest.mark.parametrize("name", ["torch_cuda", "torch_of_another_name"])
+@pytest.mark.parametrize("script", ["on_fake_card.py"])
+def test_on_a_fake_card(emulated: Build, tmp_path: Path, script: str, name: str) -> None:
+    """Results, device, stream, device guard, errors; the kernels emulated.
+
+    A torch whose CUDA half has another name is asked for its stream through the device-neutral interface.
+    """
+    torch_cuda, card = compile_fake_card(tmp_path, name)
     half = emulated("none") / "libemulated_cards.so"
     kernels = Path(_C.__file__).parent / "libpennyweight_kernels.so"
     result = subprocess.run(
-        [sys.executable, ROOT / "tests/cuda/on_fake_card.py", kernels, torch_cuda, card],
+        [sys.executable, ROOT / "tests/cuda" / script, kernels, torch_cuda, card],
         env=os.environ | {"LD_PRELOAD": str(half)},
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
     )  # fmt: skip

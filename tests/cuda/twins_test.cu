@@ -56,7 +56,7 @@ void golden(const std::string& name, const Words& words) {
 }
 
 // ---- matrices: one warp, a (16, K) and b (8, K) row-major in shared memory, K 32 bytes; c (16, 8)
-enum class Kind { s8, f16, bf16 };
+enum class Kind { s8, e4m3, f16, bf16 };
 
 template <Kind kind, class C>
 __global__ void multiply_kernel(const uint4* a, const uint4* b, C* c) {
@@ -73,6 +73,8 @@ __global__ void multiply_kernel(const uint4* a, const uint4* b, C* c) {
   for (int i = 0; i < 4; ++i) sum[i] = c[(lane / 4 + i / 2 * 8) * 8 + lane % 4 * 2 + i % 2];
   if constexpr (kind == Kind::s8)
     ptx::mma_s8(sum, fa, fb);
+  else if constexpr (kind == Kind::e4m3)
+    ptx::mma_e4m3(sum, fa, fb);
   else if constexpr (kind == Kind::f16)
     ptx::mma_f16(sum, fa, fb);
   else
@@ -82,17 +84,26 @@ __global__ void multiply_kernel(const uint4* a, const uint4* b, C* c) {
 
 template <Kind kind, class C>
 void check_multiply(const char* name) {
-  constexpr int kColumns = kind == Kind::s8 ? 32 : 16;
+  constexpr bool kBytes = kind == Kind::s8 || kind == Kind::e4m3;
+  constexpr int kColumns = kBytes ? 32 : 16;
   Words a(16 * 8), b(8 * 8), c(16 * 8);
   fill(a, 1);
   fill(b, 2);
   std::vector<C> expected(16 * 8);
   auto element = [](Words& words, int i) -> C {
     if constexpr (kind == Kind::s8) return reinterpret_cast<int8_t*>(words.data)[i];
+    if constexpr (kind == Kind::e4m3) return C(e4m3_f32(reinterpret_cast<uint8_t*>(words.data)[i]));
     const uint16_t bits = reinterpret_cast<uint16_t*>(words.data)[i];
     return C(kind == Kind::f16 ? f16_f32(bits) : bf16_f32(bits));
   };
-  if constexpr (kind != Kind::s8)  // small integers: every order of summation is exact
+  // small integers: every order of summation is exact, of E4M3 also behind 13 bits
+  if constexpr (kind == Kind::e4m3)
+    for (Words* words : {&a, &b})
+      for (size_t i = 0; i < 4 * words->count; ++i) {
+        auto* v = &reinterpret_cast<uint8_t*>(words->data)[i];
+        *v = f32_e4m3(float(int(*v % 9) - 4));
+      }
+  if constexpr (!kBytes)
     for (Words* words : {&a, &b})
       for (size_t i = 0; i < 2 * words->count; ++i) {
         auto* v = &reinterpret_cast<uint16_t*>(words->data)[i];
@@ -113,6 +124,9 @@ void check_multiply(const char* name) {
 }
 
 PW_CASE(twins_mma_s8) { check_multiply<Kind::s8, int>("mma_s8"); }
+PW_CASE(twins_mma_e4m3) {
+  if (card().compute >= 89) check_multiply<Kind::e4m3, float>("mma_e4m3");
+}
 PW_CASE(twins_mma_f16) { check_multiply<Kind::f16, float>("mma_f16"); }
 PW_CASE(twins_mma_bf16) { check_multiply<Kind::bf16, float>("mma_bf16"); }
 

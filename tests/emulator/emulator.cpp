@@ -491,3 +491,7 @@ const char* cudaGetErrorString(cudaError_t error) {
 
 // The stream of the last launch, for tests that call from Python.
 extern "C" __attribute__((visibility("default"))) void* pw_last_stream() { return pennyweight::emulator::last_stream; }
+// Which card is emulated; asked once per device, so before the first launch.
+extern "C" __attribute__((visibility("default"))) void pw_emulate(int compute) {
+  pennyweight::emulator::options().compute = compute;
+}

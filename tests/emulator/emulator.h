@@ -185,6 +185,7 @@ T __ldg(const T* p) {
   pennyweight::emulator::may_switch();
   return *p;
 }
+inline void __trap() { pennyweight::emulator::fail("a trap"); }
 inline float __uint_as_float(uint32_t v) { return __builtin_bit_cast(float, v); }
 inline uint32_t __float_as_uint(float v) { return __builtin_bit_cast(uint32_t, v); }
 inline float __int2float_rn(int v) { return static_cast<float>(v); }

@@ -57,6 +57,16 @@ PW_DEVICE void copy_async(void* shared, const void* global, bool take) {
 #endif
 }
 
+// The same, always.
+PW_DEVICE void copy_async_all(void* shared, const void* global) {
+#if defined(PW_EMULATED)
+  emulator::copy_async(shared, global, 16);
+#else
+  const uint32_t to = static_cast<uint32_t>(__cvta_generic_to_shared(shared));
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(global) : "memory");
+#endif
+}
+
 // The same where a row may end within the 16 bytes: the first `bytes` of them are read (0: `global` is not), zeros
 // after.
 PW_DEVICE void copy_async_bytes(void* shared, const void* global, int bytes) {

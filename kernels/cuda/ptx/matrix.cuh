@@ -67,7 +67,7 @@ void multiply(void* const* lanes) {
       const Element *row = a[lane / 4 + 8 * (i / 2)], *column = b[2 * (lane % 4) + i % 2];
       C sum = 0;
       for (int k = 0; k < 8 * kElements; ++k) sum += static_cast<C>(row[k]) * static_cast<C>(column[k]);
-      if constexpr (sizeof(Element) == 1)  // int32 wraps
+      if constexpr (sizeof(Element) == 1)  // int8, of which int32 sums wrap
         c[i] = static_cast<C>(static_cast<uint32_t>(c[i]) + static_cast<uint32_t>(sum));
       else
         c[i] += sum;
@@ -77,6 +77,9 @@ void multiply(void* const* lanes) {
 
 inline void unpack_s8(uint32_t word, int8_t* out) {
   for (int i = 0; i < 4; ++i) out[i] = static_cast<int8_t>(word >> 8 * i);
+}
+inline void unpack_e4m3(uint32_t word, float* out) {
+  for (int i = 0; i < 4; ++i) out[i] = e4m3_f32(static_cast<uint8_t>(word >> 8 * i));
 }
 inline void unpack_f16(uint32_t word, float* out) {
   for (int i = 0; i < 2; ++i) out[i] = f16_f32(static_cast<uint16_t>(word >> 16 * i));
@@ -171,6 +174,28 @@ PW_DEVICE void mma_bf16(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&
       "%3};"
       : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+#endif
+}
+
+// mma.m16n8k32 e4m3 (sm_89+): c += a (16 x 32) . b (32 x 8), float32. Products of two codes are exact in float32; a NaN
+// code makes its row's or column's sums NaN. The twin adds the products in order of k, in float32. A card aligns the 32
+// products and c to the largest of them and cuts off what lies below the accumulator's bits, of which others have found
+// 13 behind the point on sm_89 (Zhang et al., SageAttention2, 2024): compare with a bound that has 2^-13 of the largest
+// for each of the 33, or with values whose sums are integers below 2^13. On sm_90 the instruction is not native: it
+// becomes two of f16 behind twelve that unpack, at the rate of 16 bits.
+PW_DEVICE void mma_e4m3(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+#if defined(PW_EMULATED)
+  if (emulator::options().compute < 89) emulator::fail("mma.e4m3 on a card without it");
+  twin::Mma<float> own{c, a, b};
+  emulator::whole_warp("mma.m16n8k32.e4m3", &own, twin::multiply<float, float, 4, twin::unpack_e4m3>);
+#elif defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 890
+  asm volatile(
+      "mma.sync.aligned.m16n8k32.row.col.f32.e4m3.e4m3.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, "
+      "%3};"
+      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+#else
+  __trap();  // a caller asks architecture() first
 #endif
 }
 

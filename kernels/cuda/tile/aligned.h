@@ -10,5 +10,9 @@ inline bool aligned(const void* p) { return reinterpret_cast<uintptr_t>(p) % 16 
 inline bool rows_aligned(const void* p, int64_t rows, int64_t stride, int64_t size) {
   return aligned(p) && (rows <= 1 || stride * size % 16 == 0);
 }
+// Whether rows begin less than 4 GiB apart, as kernels count.
+inline bool rows_near(int64_t rows, int64_t stride, int64_t size) {
+  return rows <= 1 || (stride >= 0 && stride < (int64_t{1} << 32) / size);
+}
 
 }  // namespace pennyweight::cuda

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// epilogue.cuh: four or eight neighbouring outputs of a row, from registers to y.
+// epilogue.cuh: four or eight neighbouring outputs of a row, from sums in registers to y, in the CPU's operations and
+// their order.
 #pragma once
 #include "ptx/convert.cuh"
 #include "ptx/copy.cuh"
@@ -54,6 +55,56 @@ PW_DEVICE void store_floats(const Output& out, int64_t row, int64_t n, int count
 #pragma unroll
   for (int i = 0; i < wide; ++i)
     if (i < count) y[i] = static_cast<uint16_t>(pair[i / 2] >> (16 * (i % 2)));
+}
+
+// ---- sums: int32, which wrap, or float32; `bits` of another one
+PW_DEVICE int32_t add_bits(int32_t sum, uint32_t bits) {
+  return static_cast<int32_t>(static_cast<uint32_t>(sum) + bits);
+}
+PW_DEVICE float add_bits(float sum, uint32_t bits) { return sum + bits_f32(bits); }
+PW_DEVICE uint32_t bits_of(int32_t sum) { return static_cast<uint32_t>(sum); }
+PW_DEVICE uint32_t bits_of(float sum) { return f32_bits(sum); }
+
+PW_DEVICE float float_of_half(DType dtype, uint16_t v) {
+  return dtype == DType::bf16 ? bf16_f32(v) : ptx::f32_of_f16(v);
+}
+PW_DEVICE float element_of(DType dtype, const void* values, int64_t i) {
+  return dtype == DType::f32 ? static_cast<const float*>(values)[i]
+                             : float_of_half(dtype, static_cast<const uint16_t*>(values)[i]);
+}
+
+// Sums of a row to y. Nothing is read past N.
+template <class Sum, int wide>
+PW_DEVICE void store_sums(const Epilogue& e, int64_t row, int64_t n, int count, const Sum (&sum)[wide]) {
+  if (e.y.dtype == DType::i32) {
+    uint32_t bits[wide];
+#pragma unroll
+    for (int i = 0; i < wide; ++i) bits[i] = bits_of(sum[i]);
+    return store_words(e.y, row, n, count, bits);
+  }
+  float v[wide];
+#pragma unroll
+  for (int i = 0; i < wide; ++i) v[i] = static_cast<float>(sum[i]);
+  if (e.row_scale) {
+    const float by_row = e.row_scale[row];
+#pragma unroll
+    for (int i = 0; i < wide; ++i) v[i] *= by_row;
+  }
+#pragma unroll
+  for (int i = 0; i < wide; ++i) {
+    if (e.col_scale) v[i] *= i < count ? e.col_scale[n + i] : 0.0f;
+    if (e.bias && i < count) v[i] += element_of(e.y.dtype, e.bias, n + i);
+  }
+  store_floats(e.y, row, n, count, v);
+}
+
+// Sums of a row to a row of partial sums, which is whole eights, so that no store has a tail.
+template <class Sum, int wide>
+PW_DEVICE void store_partial(void* partial, int64_t stride, int64_t row, int64_t n, const Sum (&sum)[wide]) {
+  uint32_t bits[wide];
+#pragma unroll
+  for (int i = 0; i < wide; ++i) bits[i] = bits_of(sum[i]);
+  store_words({partial, stride, DType::i32, true}, row, n, wide, bits);
 }
 
 }  // namespace pennyweight::cuda

@@ -8,10 +8,6 @@
 
 namespace pennyweight::cuda {
 
-PW_DEVICE float half_to_float(DType dtype, uint16_t v) {
-  return dtype == DType::bf16 ? bf16_f32(v) : ptx::f32_of_f16(v);
-}
-
 // 4 neighbouring scales, aligned.
 PW_DEVICE void load_scales(const unsigned char* at, DType dtype, float (&scale)[4]) {
   if (dtype == DType::f32) {
@@ -23,7 +19,7 @@ PW_DEVICE void load_scales(const unsigned char* at, DType dtype, float (&scale)[
   const Two pairs = *reinterpret_cast<const Two*>(at);
 #pragma unroll
   for (int i = 0; i < 4; ++i)
-    scale[i] = half_to_float(dtype, static_cast<uint16_t>(pairs.word[i / 2] >> (16 * (i % 2))));
+    scale[i] = float_of_half(dtype, static_cast<uint16_t>(pairs.word[i / 2] >> (16 * (i % 2))));
 }
 
 // Four nibbles of a half word, one in each byte, and back.

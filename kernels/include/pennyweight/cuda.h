@@ -4,6 +4,7 @@
 //
 // An op's struct is the same on a card, its pointers are the card's. Implementations are listed best first; the first
 // whose why_not() is nullptr runs. Their names say the least card that they are for: "sm80" runs on sm_80 and later.
+// PENNYWEIGHT_STRICT=1 makes anything but the first that is made for the card an error.
 #pragma once
 #include <cstdint>
 
@@ -45,6 +46,10 @@ struct CudaImplementation {
   const char* (*why_not)(const void* op, const Card& card);      // nullptr: runs; else the reason, in words
   int (*run)(const void* op, const CudaCall& call);              // begins the work; a cudaError_t, 0 when it was begun
   int64_t (*workspace_bytes)(const void* op, const Card& card);  // 256-byte aligned, contents arbitrary; null: none
+  int most_compute = 1 << 30;  // the last card that it is made for, where later ones cannot run it
+
+  // Whether it is made for such cards at all; what else it needs, why_not() says.
+  bool is_for(const Card& card) const;
 };
 
 struct CudaOp {

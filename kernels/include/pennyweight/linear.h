@@ -12,7 +12,7 @@ namespace pennyweight {
 struct GemmW8A8 {
   const void* codes;       // (m, k) int8 or E4M3, rows codes_stride apart
   const float* row_scale;  // (m,)
-  const void* weight;      // INT8_PANEL or FP8_PANEL of (n, k)
+  const void* weight;      // (n, k): INT8_PANEL or FP8_PANEL; on a card CODE_ROWS
   const float* col_scale;  // (n,)
   const void* bias;        // (n,) y_dtype, or null
   void* y;                 // (m, n), rows y_stride apart
@@ -31,7 +31,7 @@ struct GemmW8A8Fp8 : GemmW8A8 {
 struct LinearW8A8 {
   const void* x;           // (m, k) x_dtype, rows x_stride apart
   const float* smooth;     // (k,) or null
-  const void* weight;      // INT8_PANEL or FP8_PANEL of (n, k)
+  const void* weight;      // as GemmW8A8
   const float* col_scale;  // (n,)
   const void* bias;        // (n,) x_dtype, or null
   void* y;                 // (m, n) x_dtype, rows y_stride apart

@@ -122,7 +122,7 @@ def _plan_rows(
         if source is None or name not in targets or name not in inputs:
             continue
         scale = _scale(inputs[name], [linear.weight.detach()], strength)
-        columns = plan.columns.get(_name(linears, source), torch.ones(1))
+        columns = plan.columns.get(_name(linears, source), scale.new_ones(1))
         folded = (source.weight.float() * columns / scale[:, None]).to(source.weight.dtype)
         scale = torch.where(folded.isfinite().all(1), scale, 1.0)
         plan.rows[_name(linears, source)] = 1 / scale
@@ -138,7 +138,9 @@ def _apply(plan: _Plan, linears: dict[str, nn.Linear], set_tensor: SetTensor) ->
             set_tensor(norm, key, tensor)
     for name in plan.columns.keys() | plan.rows.keys():
         linear, rows = linears[name], plan.rows.get(name)
-        weight = linear.weight.detach().float() * plan.columns.get(name, torch.ones(1))
+        weight = linear.weight.detach().float()
+        if name in plan.columns:
+            weight = weight * plan.columns[name]
         set_tensor(
             linear, "weight", (weight if rows is None else weight * rows[:, None]).to(linear.weight.dtype)
         )

@@ -69,12 +69,12 @@ class Inputs:
         self.tokens += rows.shape[0]
         if hessian:
             if self.hessian is None:
-                self.hessian = torch.zeros(rows.shape[1], rows.shape[1])
+                self.hessian = torch.zeros(rows.shape[1], rows.shape[1], device=rows.device)
             ops.hessian_accumulate(self.hessian, rows)
         if ranges:
             if self.low is None or self.high is None:
-                self.low = torch.full((rows.shape[1],), torch.inf)
-                self.high = torch.full((rows.shape[1],), -torch.inf)
+                self.low = torch.full((rows.shape[1],), torch.inf, device=rows.device)
+                self.high = torch.full((rows.shape[1],), -torch.inf, device=rows.device)
             ops.column_range(rows, self.low, self.high)
 
     def check_finite(self, block: str) -> None:
@@ -93,18 +93,24 @@ class Inputs:
             )
 
 
-def block_inputs(model: nn.Module, blocks: nn.ModuleList, ids: Tensor) -> list[Batch]:
+def block_inputs(
+    model: nn.Module, blocks: nn.ModuleList, ids: Tensor, device: torch.device | None = None
+) -> list[Batch]:
     """Run the part of a model before its blocks, and note how each block is called.
 
     Args:
-        model: A causal language model (or its base model).
+        model: A causal language model (or its base model), all on one device.
         blocks: Its decoder blocks.
         ids: (n, length) int64.
+        device: Where the blocks will run: what they take is put there. None: where the model is.
     """
     rows = max(1, BATCH_TOKENS // ids.shape[1])
+    home = next(model.parameters()).device
     batches: list[Batch] = []
-    for part in torch.split(ids, rows):
+    for part in torch.split(ids.to(home), rows):
         batch = _capture(model, blocks, part)
+        moved: dict[Tensor, Tensor] = {}
+        batch = Batch(_on(device or home, batch.hidden, moved), _on(device or home, batch.calls, moved))
         if batches and batches[0].hidden.shape == batch.hidden.shape:
             batch.calls = [_shared(new, old) for new, old in zip(batch.calls, batches[0].calls, strict=True)]
         batches.append(batch)
@@ -227,6 +233,19 @@ def _join(found: dict[str, Inputs], name: str, inputs: Inputs) -> None:
 
 def _key(x: Tensor) -> tuple[Any, ...]:
     return x.data_ptr(), tuple(x.shape), x.stride()
+
+
+def _on(device: torch.device, value: Any, moved: dict[Tensor, Tensor]) -> Any:
+    """What a block is called with, its tensors on a device; a tensor that several calls share stays one."""
+    if isinstance(value, Tensor):
+        if value not in moved:
+            moved[value] = value.to(device)
+        return moved[value]
+    if type(value) in (tuple, list):
+        return type(value)(_on(device, v, moved) for v in value)
+    if isinstance(value, dict):
+        return {key: _on(device, v, moved) for key, v in value.items()}
+    return value
 
 
 def _shared(new: Any, old: Any) -> Any:

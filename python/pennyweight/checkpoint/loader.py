@@ -25,6 +25,7 @@ from pennyweight.checkpoint.matching import is_match
 from pennyweight.checkpoint.quantization_config import QuantizationConfig, parse, quantization_of
 from pennyweight.checkpoint.safetensors_file import read_tensor
 from pennyweight.checkpoint.skeleton import build_skeleton, tied_names
+from pennyweight.devices import as_device
 from pennyweight.errors import CheckpointError, UnsupportedError
 from pennyweight.fuse import fuse_model
 from pennyweight.layers import QuantizedLinear
@@ -47,14 +48,16 @@ def load(
     Args:
         path: The folder: FP8_DYNAMIC, W8A8 or W4A16, by pennyweight or by llm-compressor.
         dtype: Of everything that is not quantized, and so of the activations; None: the checkpoint's.
-        device: Where the model goes; None: the CPU.
+        device: Where the model goes ("cuda"; a weight is packed there, never as a whole on the CPU); None: the CPU.
         fuse: Put fused ops in place (`fuse.fuse_model`); what they do not fit, `explain` names.
     Returns:
         A model of transformers, in eval mode, its parameters without gradients.
     Raises:
         CheckpointError: The folder is damaged or incomplete; the text names the file and the tensor.
-        UnsupportedError: It is a format that we do not read; the text has its name.
+        UnsupportedError: It is a format that we do not read; the text has its name. Or the device is none.
+        DeviceError: The card cannot be used.
     """
+    place = as_device(device, "load") or torch.device("cpu")
     if dtype is not None and dtype not in FLOATS:
         raise UnsupportedError(f"load: dtype must be bfloat16, float16 or float32; got {dtype}")
     folder = read_folder(path)
@@ -64,10 +67,9 @@ def load(
     scheme = quantization.scheme
     tied = _check(model, folder, quantized_tensors(model, layers, scheme))
     for name, linear in layers.items():
-        replace_module(model, name, _read_layer(folder, name, linear, scheme))
-    _fill(model, folder, tied)
-    if device is not None:
-        nn.Module.to(model, device)
+        replace_module(model, name, _read_layer(folder, name, linear, scheme, place))
+    _fill(model, folder, tied, place)
+    nn.Module.to(model, place)  # buffers that no file has
     if fuse:
         fuse_model(model)
         linear_bf16.place(model)
@@ -89,7 +91,7 @@ def load_dense(folder: Folder) -> PreTrainedModel:
     """Load a model that is not quantized, as strictly as `load`: every tensor there, of its shape, finite."""
     check_dense(folder)
     model = build_skeleton(folder.path, None)
-    _fill(model, folder, _check(model, folder, dense_tensors(model)))
+    _fill(model, folder, _check(model, folder, dense_tensors(model)), torch.device("cpu"))
     return model
 
 
@@ -125,10 +127,12 @@ def _may_be_absent(tied: dict[str, str], folder: Folder) -> set[str]:
     return {name for names in groups.values() if any(n in folder.tensors for n in names) for name in names}
 
 
-def _read_layer(folder: Folder, name: str, linear: nn.Linear, scheme: Scheme) -> QuantizedLinear:
+def _read_layer(
+    folder: Folder, name: str, linear: nn.Linear, scheme: Scheme, place: torch.device
+) -> QuantizedLinear:
     n, k = linear.out_features, linear.in_features
-    tensors = {last: _read(folder, f"{name}.{last}") for last in layer_tensors(scheme, n, k)}
-    bias = None if linear.bias is None else _read(folder, f"{name}.bias").to(linear.bias.dtype)
+    tensors = {last: _read(folder, f"{name}.{last}").to(place) for last in layer_tensors(scheme, n, k)}
+    bias = None if linear.bias is None else _read(folder, f"{name}.bias").to(place, linear.bias.dtype)
     return build_layer(tensors, scheme, n, k, bias, f"{folder.path}: {name}")
 
 
@@ -149,7 +153,7 @@ def _read(folder: Folder, name: str) -> torch.Tensor:
     return tensor
 
 
-def _fill(model: PreTrainedModel, folder: Folder, tied: dict[str, str]) -> None:
+def _fill(model: PreTrainedModel, folder: Folder, tied: dict[str, str], place: torch.device) -> None:
     """Give every parameter and persistent buffer that is not quantized its tensor; tied ones share one."""
     made: dict[str, nn.Parameter] = {}
     for name, parameter in list(model.named_parameters(remove_duplicate=False)):
@@ -164,7 +168,7 @@ def _fill(model: PreTrainedModel, folder: Folder, tied: dict[str, str]) -> None:
             stored = first if first in folder.tensors else name
             if stored not in folder.tensors:
                 stored = next(n for n, f in tied.items() if f == first and n in folder.tensors)
-            made[first] = nn.Parameter(_read(folder, stored).to(parameter.dtype), requires_grad=False)
+            made[first] = nn.Parameter(_read(folder, stored).to(place, parameter.dtype), requires_grad=False)
         setattr(owner, last, made[first])
     for name, buffer in model.named_buffers():
         if name in folder.tensors and not isinstance(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pennyweight.cli.output import quiet, write_json
-from pennyweight.errors import CalibrationError, CheckpointError, UnsupportedError
+from pennyweight.errors import CalibrationError, CheckpointError
 
 if TYPE_CHECKING:
     from pennyweight.calibration import Calibration
@@ -52,7 +52,9 @@ def quantize(
     ignore: Annotated[
         list[str] | None, typer.Option(metavar="RE", help="Leave modules out: a name or re:..., repeatable.")
     ] = None,
-    device: Annotated[str | None, typer.Option(help="Where to compute.  [default: cpu]")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="Where to compute: cpu, cuda, cuda:1.  [default: cpu]")
+    ] = None,
     max_shard_size: Annotated[str, typer.Option(help="Bytes per weight file.")] = "5GB",
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write the report here as JSON.")
@@ -69,12 +71,13 @@ def quantize(
     from pennyweight.checkpoint.loader import check_dense, load_dense
     from pennyweight.checkpoint.place import check_absent
     from pennyweight.checkpoint.writer import save, shard_limit
+    from pennyweight.devices import as_device
     from pennyweight.quantize import quantize as quantize_model
     from pennyweight.recipes import Recipe
 
     quiet()
     check_absent(out)
-    _check_device(device)
+    as_device(device, "--device")
     limit = shard_limit(max_shard_size)
     recipe = Recipe(
         scheme,
@@ -104,15 +107,6 @@ def quantize(
         )
     print(report)
     print(f"saved to {out}")
-
-
-def _check_device(device: str | None) -> None:
-    import torch
-
-    try:
-        torch.device(device or "cpu")
-    except RuntimeError:
-        raise UnsupportedError(f"--device: {device!r} is not a device; leave it out for cpu") from None
 
 
 def _calibration(

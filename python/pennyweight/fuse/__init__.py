@@ -28,7 +28,7 @@ def fuse_model(model: nn.Module) -> dict[str, str]:
     state dict and what `save` writes stay what they were. The model runs once, on three tokens.
 
     Args:
-        model: A quantized model on the CPU whose forward takes `input_ids`.
+        model: A quantized model whose forward takes `input_ids`.
     Returns:
         What was left unfused, by its name in the model, with the reason; `explain` shows it too.
     Raises:

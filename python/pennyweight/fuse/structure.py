@@ -93,8 +93,9 @@ def _unlike(block: nn.Module) -> str | None:
 
 
 def _ids(model: Any) -> Tensor:
-    count = model.get_input_embeddings().num_embeddings
-    return torch.arange(1, TOKENS + 1).remainder(count).unsqueeze(0)
+    embeddings = model.get_input_embeddings()
+    ids = torch.arange(1, TOKENS + 1, device=embeddings.weight.device)
+    return ids.remainder(embeddings.num_embeddings).unsqueeze(0)
 
 
 @contextmanager

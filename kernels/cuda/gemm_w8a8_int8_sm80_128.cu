@@ -1,9 +1,0 @@
-// SPDX-License-Identifier: Apache-2.0
-// One tile of gemm_w8a8_int8_sm80.cuh.
-#include "gemm_w8a8_int8_sm80.cuh"
-
-namespace pennyweight::cuda {
-
-template int launch_tile<Int8Tile128>(const GemmInt8&, void*);
-
-}  // namespace pennyweight::cuda
