@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// column_range_sm80.cu: the smallest and largest value, or the largest magnitude, of each column; SmoothQuant's
-// divisors
+// column_range_sm80.cu: smallest and largest values, or largest magnitudes, of columns; SmoothQuant's divisors
 //
 //   low[k] = min(low[k], min_t x[t,k])      high[k] = max(high[k], max_t x[t,k])      NaN comes in and stays
 //   s[k] = (high[k] - low[k])^strength / (2 amax[k])^(1 - strength)
@@ -10,11 +9,9 @@
 //           bytes at a time, others one element
 // Walk      Rows are cut into slices, slices into 8 runs, one per warp of a block; a block has 256 columns, a thread 8:
 //
-//             rows of a slice   warp 0 │       256 columns       │     every run is folded in order, then the 8 runs
-//             (in
-//                               warp 1 │                           │     shared memory), then the slices (a second
-//                               launch):
-//                               ...    │                           │     of equal values the first stays, as on the CPU
+//             rows of a slice   warp 0 │ 256 columns │     every run is folded in order, then the 8 runs in shared
+//                               warp 1 │             │     memory, then the slices (a second launch): of equal values
+//                               ...    │             │     the first stays, as on the CPU
 //
 // Limit     T K elements read once, over the memory's bandwidth; the second launch reads 8 K bytes per slice
 // Numerics  the CPU's bits, signs of zeros included; the divisors come from pow() in float64, rounded once, and are the

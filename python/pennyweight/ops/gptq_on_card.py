@@ -11,7 +11,7 @@ which is GPTQ without the inverse of H (R^-1 is the usual formulation's Cholesky
     for each block of 128 columns:   gptq_columns    the recurrence inside the block: codes and d
                                      sums[later] += d @ R[block, later]
 
-Everything is float32. The host waits once per solve (for whether the factorization worked; once more each time
+Products are float32. The host waits once per solve (for whether the factorization worked; once more each time
 that damping is raised); layers of one shape are solved side by side.
 """
 
@@ -45,6 +45,7 @@ class Factor:
         damping: (L,) float64: the share that was added.
         mean: (L,) float64: of which that is a share.
         positive: (L,) bool: whether the factorization worked.
+        everywhere: Whether it did for all of them, known to the host.
     """
 
     hessian: Tensor
@@ -52,6 +53,7 @@ class Factor:
     damping: Tensor
     mean: Tensor
     positive: Tensor
+    everywhere: bool
 
 
 def gptq_quantize(
@@ -120,16 +122,16 @@ def solve(
         of_rows = order[:, None, :].expand(layers, n, k)
         w = weight.gather(2, of_rows).float().masked_fill_(dead.gather(1, order)[:, None, :], 0.0)
         group = (order // group_size).int()
-        energy = _energy(w, found.hessian, diagonal.gather(1, order))
-        norm = w.double().square().sum((1, 2))
+        energy, norm = _energy(w, found.hessian, diagonal.gather(1, order)), _squared(w)
         codes_visited, loss = _solve_blocks(w, found.factor, scale.contiguous(), group, bits)
-        error = w.double().square().sum((1, 2))  # w is d now
+        error = _squared(w)  # w is d now
         objective = loss.double().sum(1) - found.damping * found.mean * error
-        nearest = torch.where(found.positive, objective, _quadratic(w, found.hessian))
+        if not found.everywhere:
+            objective = torch.where(found.positive, objective, _quadratic(w, found.hessian))
     codes = torch.empty_like(codes_visited).scatter_(2, of_rows, codes_visited)
     used = torch.where(found.positive, found.damping, -1.0)
     relative = torch.where(norm > 0, error / norm, 0.0)
-    return codes, torch.stack([used, dead.sum(1).double(), nearest, energy, relative], 1)
+    return codes, torch.stack([used, dead.sum(1).double(), objective, energy, relative], 1)
 
 
 def _factorize(hessian: Tensor, order: Tensor, damping: float, retries: int) -> Factor:
@@ -149,17 +151,20 @@ def _factorize(hessian: Tensor, order: Tensor, damping: float, retries: int) -> 
     for attempt in range(retries + 1):
         damped = (undamped + (used * mean)[:, None]).float()
         diagonal.copy_(damped)
-        lower, info = torch.linalg.cholesky_ex(seen)
+        # one by one: many at once go to a routine that is made for small matrices
+        lower, info = (torch.stack(t) for t in zip(*map(torch.linalg.cholesky_ex, seen), strict=True))
         pivots = lower.diagonal(dim1=1, dim2=2).square()
         enough = (pivots > damped * _FLOOR) & pivots.isfinite()
         positive = (info == 0) & enough.all(1)
-        if attempt == retries or bool(positive.all()):  # here the host waits
+        everywhere = bool(positive.all())  # here the host waits
+        if everywhere or attempt == retries:
             break
         used = torch.where(positive, used, used * 10.0)
     diagonal.copy_(undamped)
-    identity = torch.eye(k, device=seen.device)
-    factor = torch.where(positive[:, None, None], lower.flip(1, 2), identity)
-    return Factor(seen, factor, used, mean, positive)
+    factor = lower.flip(1, 2)
+    if not everywhere:
+        factor = torch.where(positive[:, None, None], factor, torch.eye(k, device=seen.device))
+    return Factor(seen, factor, used, mean, positive, everywhere)
 
 
 def _solve_blocks(
@@ -179,17 +184,22 @@ def _solve_blocks(
 
 def _energy(w: Tensor, hessian: Tensor, diagonal: Tensor) -> Tensor:
     """w H w^T summed over rows: some of them, scaled by what these hold of the sum of w diag(H) w^T."""
-    weighted = (w.double().square() * diagonal.double()[:, None, :]).sum(2)
+    weighted = (w.square() * diagonal[:, None, :]).sum(2, dtype=torch.float64)
     step = max(1, w.shape[1] // _ENERGY_ROWS)
     some, sampled = w[:, ::step], weighted[:, ::step].sum(1)
     share = torch.where(sampled != 0, weighted.sum(1) / sampled, 0.0)
     return _quadratic(some, hessian) * share
 
 
+def _squared(v: Tensor) -> Tensor:
+    """The sum of squares of each layer."""
+    return v.square().sum((1, 2), dtype=torch.float64)
+
+
 def _quadratic(v: Tensor, hessian: Tensor) -> Tensor:
     """v H v^T summed over the rows of v (L, N, K) in order of visit; H as `Factor` has it."""
     seen = v.flip(2)
-    return ((seen @ hessian).double() * seen).sum((1, 2))
+    return (seen @ hessian).mul_(seen).sum((1, 2), dtype=torch.float64)
 
 
 @contextlib.contextmanager
