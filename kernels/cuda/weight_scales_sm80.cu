@@ -26,7 +26,7 @@
 #include "calibrate_sm80.h"
 #include "divide.cuh"
 #include "table.h"
-#include "tile/int4.cuh"
+#include "tile/epilogue.cuh"
 
 namespace pennyweight::cuda {
 namespace {
@@ -51,7 +51,7 @@ struct Groups {
 
 PW_DEVICE float value(const Groups& p, int64_t i) {
   if (p.dtype == DType::f32) return __ldg(static_cast<const float*>(p.weight) + i);
-  return half_to_float(p.dtype, __ldg(static_cast<const uint16_t*>(p.weight) + i));
+  return float_of_half(p.dtype, __ldg(static_cast<const uint16_t*>(p.weight) + i));
 }
 
 // A scale from a group's amax (already of the weight's dtype), as llm-compressor rounds it.
