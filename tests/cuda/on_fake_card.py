@@ -65,9 +65,8 @@ def test_many_tokens_go_to_torch_on_the_decoded_weight() -> None:
         got = ops.linear_w4a16(x, card(packed), 24, 32, "bf16", False, card(bias))
         assert _C.last_cuda_run("linear_w4a16") == "sm80_decoded"
         want = torch.nn.functional.linear(x, card(dense), card(bias))
-        torch.testing.assert_close(
-            host(got), host(want)
-        )  # torch sums two dimensions and three in other orders
+        # torch sums two dimensions and three in other orders: 64 roundings of 2^-24 of at most 2000
+        torch.testing.assert_close(host(got), host(want), rtol=2**-7, atol=0.01)
 
 
 def test_empty_and_single() -> None:
