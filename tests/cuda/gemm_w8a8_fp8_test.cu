@@ -190,7 +190,7 @@ PW_CASE(gemm_w8a8_fp8_tiles) {
   const int64_t rows[] = {16, 64, 64, 128, 128};
   const DType dtypes[] = {kBf16, kF16, kF32};
   for (int tile = 0; tile < cuda::kE4m3Tiles; ++tile) {
-    if (tile == 3 && card().compute == 90) continue;  // is empty there
+    if ((tile == 1 || tile == 3) && card().compute == 90) continue;  // are empty there
     const DType dtype = dtypes[(tile + settings().seed) % 3], other = dtypes[(tile + settings().seed + 1) % 3];
     by_plan({rows[tile] + 1, 131, 170, dtype, true, Values::whole, 5}, {tile, 1});  // an odd number of k tiles
     by_plan({3, 33, 330, other, true, Values::any}, {tile, 1});
