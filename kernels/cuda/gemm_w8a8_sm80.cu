@@ -31,8 +31,8 @@ struct Choice {
   int tiles[3];
 };
 Choice choice(Codes codes, const GemmW8A8& op, const Card& card) {
-  if (codes == Codes::e4m3 && card.compute == 90) return {{0, 1, 4}};  // all exact there; the other 128 does not fit
-  if (codes == Codes::e4m3) return op.fast_accum ? Choice{{0, 1, 3}} : Choice{{0, 2, 4}};
+  if (codes == Codes::e4m3)  // sm_90 has the exact ones alone
+    return op.fast_accum && card.compute != 90 ? Choice{{0, 1, 3}} : Choice{{0, 2, 4}};
   return {{0, 1, card.shared_bytes >= 2 * Int8Tile128x5::shared_bytes ? 3 : 2}};
 }
 

@@ -47,13 +47,13 @@
 
 namespace pennyweight::cuda {
 
-// `exists`: on the card that this is compiled for, beside so many sums of a thread.
+// `exists`: whether the card that this is compiled for has it.
 template <Codes codes>
 struct Arithmetic;
 template <>
 struct Arithmetic<Codes::int8> {
   using Sum = int32_t;
-  static __device__ __forceinline__ bool exists(int) { return true; }
+  static __device__ __forceinline__ bool exists(bool) { return true; }
   static __device__ __forceinline__ void mma(Sum (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
     ptx::mma_s8(c, a, b);
   }
@@ -61,9 +61,9 @@ struct Arithmetic<Codes::int8> {
 template <>
 struct Arithmetic<Codes::e4m3> {
   using Sum = float;
-  // sm_90 unpacks to f16, and has no registers for that beside 128 sums.
-  static __device__ __forceinline__ bool exists(int sums) {
-    return ptx::architecture() >= 89 && (ptx::architecture() != 90 || sums < 128);
+  // sm_90 unpacks to f16, for which only the tiles that leave room for two sums have registers.
+  static __device__ __forceinline__ bool exists(bool exact) {
+    return ptx::architecture() >= 89 && (ptx::architecture() != 90 || exact);
   }
   static __device__ __forceinline__ void mma(Sum (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
     ptx::mma_e4m3(c, a, b);
@@ -175,7 +175,7 @@ struct W8Block {
 template <class T>
 __global__ void __launch_bounds__(T::threads, T::blocks_per_sm) gemm_w8a8_sm80(const Gemm p) {
   PW_DYNAMIC_SHARED(shared);
-  if (!W8Block<T>::Math::exists(T::rows * T::columns * 4)) {  // known to the compiler: the rest is left out
+  if (!W8Block<T>::Math::exists(T::exact)) {  // known to the compiler: the rest is left out
     __trap();
     return;
   }

@@ -31,11 +31,11 @@ using Int8Tile64 = W8Tile<Codes::int8, false, 64, 128, 64, 2, 2, 4, 2>;      // 
 using Int8Tile128 = W8Tile<Codes::int8, false, 128, 128, 64, 2, 2, 3, 2>;    // 48 KB: two in an sm_86's or sm_89's 100
 using Int8Tile128x5 = W8Tile<Codes::int8, false, 128, 128, 64, 2, 2, 5, 2>;  // 80 KB: two in the 164 KB of an sm_80
 
-// The lowest tile is bound by the weight's bytes: it has no need to be inexact. 128 exact sums a thread and 128 more
-// would not fit into registers: twice the threads.
+// The lowest tile is bound by the weight's bytes: it has no need to be inexact. Two sums for each output of the others
+// want twice the threads.
 using E4m3Tile16 = W8Tile<Codes::e4m3, true, 16, 128, 128, 1, 4, 4, 2>;        // 72 KB
 using E4m3Tile64 = W8Tile<Codes::e4m3, false, 64, 128, 64, 2, 2, 4, 2>;        // 48 KB
-using E4m3Tile64Exact = W8Tile<Codes::e4m3, true, 64, 128, 64, 2, 2, 4, 2>;    // 48 KB
+using E4m3Tile64Exact = W8Tile<Codes::e4m3, true, 64, 128, 64, 2, 4, 4, 1>;    // 48 KB
 using E4m3Tile128 = W8Tile<Codes::e4m3, false, 128, 128, 64, 2, 2, 3, 2>;      // 48 KB
 using E4m3Tile128Exact = W8Tile<Codes::e4m3, true, 128, 128, 64, 2, 4, 5, 1>;  // 80 KB
 

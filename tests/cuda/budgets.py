@@ -48,7 +48,7 @@ BUDGETS = [
     Budget("nothing", 16),
     *[
         Budget(f"Codes)0, false, {rows},", registers, _INT8, lacks=("HMMA", "LDS."))
-        for rows, registers in {16: 96, 64: 136, 128: 208}.items()
+        for rows, registers in {16: 96, 64: 144, 128: 216}.items()
     ],
     *[
         Budget(
@@ -58,11 +58,11 @@ BUDGETS = [
             lacks=("IMMA", "LDS."),
         )
         for exact, rows, registers, on_sm_90 in (
-            ("true", 16, 104, 184),
-            ("false", 64, 136, 255),
-            ("true", 64, 192, 255),
+            ("true", 16, 96, 176),
+            ("false", 64, 136, 16),
+            ("true", 64, 128, 176),
             ("false", 128, 208, 16),
-            ("true", 128, 192, 255),
+            ("true", 128, 200, 255),
         )
     ],
     *[
@@ -73,7 +73,7 @@ BUDGETS = [
             lacks=("IMMA",),
         )
         for half, mma in enumerate(("HMMA.16816.F32", "HMMA.16816.F32.BF16"))
-        for tokens, registers in {16: 96, 64: 112, 128: 160}.items()
+        for tokens, registers in {16: 96, 64: 128, 128: 168}.items()
     ],
     Budget("decode_codes_sm80", 32, ("LDG.E.64.CONSTANT", "STG.E.128")),
     *[
