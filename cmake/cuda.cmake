@@ -34,7 +34,7 @@ if(PW_HAVE_CUDA)
   file(GLOB cuda_sources CONFIGURE_DEPENDS kernels/cuda/*.cu)
   list(FILTER cuda_sources EXCLUDE REGEX "_sm90_[^/]*\\.cu$")
   target_sources(pennyweight_kernels PRIVATE ${cuda_sources} kernels/cuda/ops.cpp kernels/cuda/gemm_w8a8_sm90.cpp
-    kernels/cuda/linear_w8a8_sm90.cpp)
+    kernels/cuda/linear_w8a8_sm90.cpp kernels/cuda/linear_w4a16_decoded.cpp)
   target_include_directories(pennyweight_kernels PRIVATE kernels/cuda)
   # As for C++: a * b + c has two roundings unless fma is written.
   target_compile_options(pennyweight_kernels PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:-fmad=false -Xptxas=-warn-spills>)

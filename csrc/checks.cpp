@@ -273,9 +273,14 @@ Dense vector(Name name, const MaybeTensor& t, ScalarType dtype, int64_t length) 
 }
 
 Dense sized(Name name, const Tensor& t, ScalarType dtype, int64_t rows, int64_t columns) {
+  return shaped(name, t, dtype, {rows, columns});
+}
+
+Dense shaped(Name name, const Tensor& t, ScalarType dtype, const std::vector<int64_t>& shape) {
   check_dtype(name, t, dtype);
-  if (t.dim() != 2 || t.size(0) != rows || t.size(1) != columns)
-    fail_shape(name.op, text(name) + " must be " + join(std::vector<int64_t>{rows, columns}) + came(name, t));
+  const auto sizes = t.sizes();
+  if (std::vector<int64_t>(sizes.begin(), sizes.end()) != shape)
+    fail_shape(name.op, text(name) + " must be " + join(shape) + came(name, t));
   return dense(t);
 }
 
@@ -293,8 +298,8 @@ int64_t code_bytes(int64_t n, int64_t k) {
   return place && place->is_card() ? code_rows_bytes(n, k) : int8_panel_bytes(n, k);  // FP8 panels have the same size
 }
 
-void* in_place(Name name, const Tensor& t, const std::vector<int64_t>& shape) {
-  check_dtype(name, t, ScalarType::Float);
+void* in_place(Name name, const Tensor& t, const std::vector<int64_t>& shape, ScalarType dtype) {
+  check_dtype(name, t, dtype);
   const auto sizes = t.sizes();
   if (!t.is_contiguous() || std::vector<int64_t>(sizes.begin(), sizes.end()) != shape)
     fail_shape(name.op, text(name) + " is written in place and must be " + join(shape) + ", contiguous" +
@@ -322,6 +327,17 @@ void check_epilogue(const char* op, DType out, bool row_scale, bool col_scale, b
 
 void check_positive(const char* op, const char* argument, int64_t value) {
   if (value < 1) fail_shape(op, std::string(argument) + " must be at least 1; got " + std::to_string(value));
+}
+
+void check_within(const char* op, const char* argument, int64_t value, int64_t end) {
+  if (value < 0 || value >= end)
+    fail_shape(op,
+               std::string(argument) + " must lie in 0.." + std::to_string(end - 1) + "; got " + std::to_string(value));
+}
+
+void check_layers(Name name, const Tensor& t) {
+  if (t.dim() != 3 || t.numel() == 0)
+    fail_shape(name.op, text(name) + " must have three dimensions, none empty" + came(name, t));
 }
 
 int64_t group_of(const char* op, int64_t group_size, int64_t k, bool any) {

@@ -64,9 +64,11 @@ Dense float_matrix(Name name, const Tensor& t);                              // 
 Dense vector(Name name, const Tensor& t, ScalarType dtype, int64_t length);  // `length` elements: (n,), (n, 1), ...
 Dense vector(Name name, const MaybeTensor& t, ScalarType dtype, int64_t length);
 Dense sized(Name name, const Tensor& t, ScalarType dtype, int64_t rows, int64_t columns);  // (rows, columns)
+Dense shaped(Name name, const Tensor& t, ScalarType dtype, const std::vector<int64_t>& shape);
 Dense packed(Name name, const Tensor& t, int64_t bytes, int64_t n, int64_t k);  // uint8, flat, of exactly this size
 int64_t code_bytes(int64_t n, int64_t k);  // of a packed weight of 8 bits where the op runs: panels, on a card rows
-void* in_place(Name name, const Tensor& t, const std::vector<int64_t>& shape);  // float32, contiguous, written to
+// Written to, hence contiguous as it is.
+void* in_place(Name name, const Tensor& t, const std::vector<int64_t>& shape, ScalarType dtype = ScalarType::Float);
 
 DType dtype_of(Name name, const Tensor& t);  // of a float tensor
 ScalarType scalar_type_of(DType t);
@@ -74,6 +76,8 @@ DType out_dtype_of(const char* op, ScalarType t, bool int32_too);
 // INT8's bare accumulators (int32) take no scales and no bias; every other output needs both scales.
 void check_epilogue(const char* op, DType out, bool row_scale, bool col_scale, bool bias);
 void check_positive(const char* op, const char* argument, int64_t value);
+void check_within(const char* op, const char* argument, int64_t value, int64_t end);  // 0 .. end - 1
+void check_layers(Name name, const Tensor& t);                                        // (layers, n, k), none empty
 // The group size that an op's struct wants: K for -1. `any`: whatever divides K, else only 32, 64, 128 and K.
 int64_t group_of(const char* op, int64_t group_size, int64_t k, bool any);
 Int4Panel int4_panel(const char* op, int64_t n, int64_t k, int64_t group_size, const std::string& scale_dtype,

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// ops_calibrate.cpp: Hessians, GPTQ, scales and SmoothQuant as torch operators on the CPU.
+// ops_calibrate.cpp: Hessians, GPTQ, scales and SmoothQuant as torch operators, on the CPU and on cards.
 #include <tuple>
 
 #include "checks.h"
 #include "pennyweight/calibrate.h"
+#include "place.h"
 
 namespace pennyweight::torch_ops {
 namespace {
@@ -13,6 +14,7 @@ constexpr int64_t kDampingRetries = 5;  // tenfold each: from 0.01 to 1000 times
 
 void hessian_accumulate(Tensor h, const Tensor& x) {
   const char* name = "hessian_accumulate";
+  const Place place(h);
   const Rows rows = float_rows({name, "x"}, x);
   HessianAccumulate op{};
   op.h = static_cast<float*>(in_place({name, "h"}, h, {rows.columns, rows.columns}));
@@ -52,9 +54,41 @@ std::tuple<Tensor, Tensor> gptq_quantize(const Tensor& weight, const Tensor& hes
   return {codes, stats};
 }
 
+// Layers side by side, (layers, n, k), of which 128 columns are decided.
+void gptq_columns(const Tensor& factor, const Tensor& sums, const Tensor& scale, const Tensor& group, Tensor residual,
+                  Tensor codes, Tensor loss, int64_t first, int64_t bits) {
+  const char* name = "gptq_columns";
+  const Place place(factor);
+  check_bits(name, bits);
+  check_layers({name, "residual"}, residual);
+  check_layers({name, "scale"}, scale);
+  GptqColumns op{};
+  op.layers = residual.size(0);
+  op.n = residual.size(1);
+  op.k = residual.size(2);
+  op.groups = scale.size(2);
+  op.first = first;
+  op.bits = bits;
+  check_within(name, "first", first, op.k);
+  const std::vector<int64_t> whole{op.layers, op.n, op.k};
+  op.residual = static_cast<float*>(in_place({name, "residual"}, residual, whole));
+  op.codes = static_cast<int8_t*>(in_place({name, "codes"}, codes, whole, kChar));
+  op.loss = static_cast<float*>(in_place({name, "loss"}, loss, {op.layers, op.n}));
+  const Dense r = shaped({name, "factor"}, factor, kFloat, {op.layers, op.k, op.k});
+  const Dense before = shaped({name, "sums"}, sums, kFloat, whole);
+  const Dense scales = shaped({name, "scale"}, scale, kFloat, {op.layers, op.n, op.groups});
+  const Dense of_column = shaped({name, "group"}, group, ScalarType::Int, {op.layers, op.k});
+  op.factor = r.as<float>();
+  op.sums = before.as<float>();
+  op.scale = scales.as<float>();
+  op.group = of_column.as<int32_t>();
+  run_on_torch(op);
+}
+
 Tensor weight_scales(const Tensor& weight, const std::string& scheme, int64_t group_size, const std::string& observer,
                      int64_t grid, double maxshrink, double norm, int64_t patience) {
   const char* name = "weight_scales";
+  const Place place(weight);
   const Dense w = float_matrix({name, "weight"}, weight);
   WeightScales op{};
   op.format = format_of(name, scheme);
@@ -77,6 +111,7 @@ Tensor weight_scales(const Tensor& weight, const std::string& scheme, int64_t gr
 
 Tensor quantize_weight(const Tensor& weight, const Tensor& scale, int64_t group_size, const std::string& scheme) {
   const char* name = "quantize_weight";
+  const Place place(weight);
   const Dense w = float_matrix({name, "weight"}, weight);
   QuantizeWeight op{};
   op.format = format_of(name, scheme);
@@ -95,6 +130,7 @@ Tensor quantize_weight(const Tensor& weight, const Tensor& scale, int64_t group_
 
 void column_range(const Tensor& x, Tensor low, Tensor high) {
   const char* name = "column_range";
+  const Place place(x);
   const Rows rows = float_rows({name, "x"}, x);
   ColumnRange op{};
   op.x = rows.data;
@@ -109,6 +145,7 @@ void column_range(const Tensor& x, Tensor low, Tensor high) {
 
 Tensor column_abs_max(const Tensor& weight) {
   const Name name{"column_abs_max", "weight"};
+  const Place place(weight);
   const Dense w = float_matrix(name, weight);
   ColumnAbsMax op{};
   op.n = weight.size(0);
@@ -123,6 +160,7 @@ Tensor column_abs_max(const Tensor& weight) {
 
 Tensor smooth_scales(const Tensor& low, const Tensor& high, const Tensor& weight_abs_max, double strength) {
   const char* name = "smooth_scales";
+  const Place place(low);
   const int64_t k = low.numel();
   const Dense l = vector({name, "low"}, low, kFloat, k), h = vector({name, "high"}, high, kFloat, k);
   const Dense w = vector({name, "weight_abs_max"}, weight_abs_max, kFloat, k);
@@ -147,6 +185,19 @@ STABLE_TORCH_LIBRARY_IMPL(pennyweight, CPU, m) {
   using namespace pennyweight::torch_ops;
   m.impl("hessian_accumulate", TORCH_BOX(&hessian_accumulate));
   m.impl("gptq_quantize", TORCH_BOX(&gptq_quantize));
+  m.impl("gptq_columns", TORCH_BOX(&gptq_columns));
+  m.impl("weight_scales", TORCH_BOX(&weight_scales));
+  m.impl("quantize_weight", TORCH_BOX(&quantize_weight));
+  m.impl("column_range", TORCH_BOX(&column_range));
+  m.impl("column_abs_max", TORCH_BOX(&column_abs_max));
+  m.impl("smooth_scales", TORCH_BOX(&smooth_scales));
+}
+
+// (gptq_quantize on a card is python/pennyweight/ops/gptq_on_card.py, on top of gptq_columns and torch's factorization)
+STABLE_TORCH_LIBRARY_IMPL(pennyweight, CUDA, m) {
+  using namespace pennyweight::torch_ops;
+  m.impl("hessian_accumulate", TORCH_BOX(&hessian_accumulate));
+  m.impl("gptq_columns", TORCH_BOX(&gptq_columns));
   m.impl("weight_scales", TORCH_BOX(&weight_scales));
   m.impl("quantize_weight", TORCH_BOX(&quantize_weight));
   m.impl("column_range", TORCH_BOX(&column_range));

@@ -60,6 +60,9 @@ STABLE_TORCH_LIBRARY(pennyweight, m) {
       "gptq_quantize(Tensor weight, Tensor hessian, Tensor scale, int bits, int group_size, float damping,"
       " bool act_order) -> (Tensor codes, Tensor stats)");
   m.def(
+      "gptq_columns(Tensor factor, Tensor sums, Tensor scale, Tensor group, Tensor(a!) residual, Tensor(b!) codes,"
+      " Tensor(c!) loss, int first, int bits) -> ()");
+  m.def(
       "weight_scales(Tensor weight, str scheme, int group_size, str observer, int grid=100, float maxshrink=0.2,"
       " float norm=2.4, int patience=5) -> Tensor");
   m.def("quantize_weight(Tensor weight, Tensor scale, int group_size, str scheme) -> Tensor");

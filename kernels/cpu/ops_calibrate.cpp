@@ -30,6 +30,15 @@ const Implementation gptq_quantize[] = {
     {"avx512vnni", needs_avx512vnni, erased<GptqQuantize, gptq_quantize_avx512vnni>},
     {"avx2", needs_avx2, erased<GptqQuantize, gptq_quantize_avx2>},
     {"reference", always, erased<GptqQuantize, reference::gptq_quantize>}};
+const Field gptq_columns_fields[] = {PW_FIELD(GptqColumns, factor, input),    PW_FIELD(GptqColumns, sums, input),
+                                     PW_FIELD(GptqColumns, scale, input),     PW_FIELD(GptqColumns, group, input),
+                                     PW_FIELD(GptqColumns, residual, output), PW_FIELD(GptqColumns, codes, output),
+                                     PW_FIELD(GptqColumns, loss, output),     PW_FIELD(GptqColumns, layers, integer),
+                                     PW_FIELD(GptqColumns, n, integer),       PW_FIELD(GptqColumns, k, integer),
+                                     PW_FIELD(GptqColumns, groups, integer),  PW_FIELD(GptqColumns, first, integer),
+                                     PW_FIELD(GptqColumns, bits, integer)};
+// A step of the solve on a card; CPUs have their own whole.
+const Implementation gptq_columns[] = {{"reference", always, erased<GptqColumns, reference::gptq_columns>}};
 const Field weight_scales_fields[] = {
     PW_FIELD(WeightScales, weight, input),       PW_FIELD(WeightScales, scale, output),
     PW_FIELD(WeightScales, n, integer),          PW_FIELD(WeightScales, k, integer),
@@ -70,6 +79,7 @@ const Implementation smooth_scales[] = {{"reference", always, erased<SmoothScale
 const OpInfo table[] = {
     make_info<HessianAccumulate>("hessian_accumulate", hessian_accumulate_fields, hessian_accumulate),
     make_info<GptqQuantize>("gptq_quantize", gptq_quantize_fields, gptq_quantize),
+    make_info<GptqColumns>("gptq_columns", gptq_columns_fields, gptq_columns),
     make_info<WeightScales>("weight_scales", weight_scales_fields, weight_scales),
     make_info<QuantizeWeight>("quantize_weight", quantize_weight_fields, quantize_weight),
     make_info<ColumnRange>("column_range", column_range_fields, column_range),

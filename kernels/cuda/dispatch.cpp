@@ -16,6 +16,7 @@ constexpr int kMaxImplementations = 8;
 
 std::atomic<int64_t> counts[kOps][kMaxImplementations] = {};
 std::atomic<const char*> last[kOps] = {};
+std::atomic<HalfGemm> gemm{nullptr};
 
 void say(Status* status, Code code, const std::string& text) {
   if (!status) return;
@@ -54,6 +55,9 @@ int find_named(const CudaOp& info, const void* op, const Card& card, const char*
 
 }  // namespace
 
+void set_half_gemm(HalfGemm given) { gemm = given; }
+HalfGemm half_gemm() { return gemm; }
+
 const CudaOp* cuda_op(OpId id) { return cuda::find_op(id); }
 
 bool CudaImplementation::is_for(const Card& card) const {
@@ -75,7 +79,7 @@ int choose_cuda(OpId id, const void* op, const Card& card, const char* implement
   bool better = false;  // whether one made for this card has been passed over
   for (int i = 0; i < info->implementation_count; ++i) {
     if (info->implementations[i].why_not(op, card)) {
-      better |= info->implementations[i].is_for(card);
+      better |= info->implementations[i].is_for(card) && !info->implementations[i].by_shape;
       continue;
     }
     if (better && strict()) {

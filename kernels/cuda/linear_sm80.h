@@ -35,6 +35,10 @@ const char* why_not_linear_w8a8_fp8_sm80(const LinearW8A8Fp8& op, const Card& ca
 int64_t workspace_linear_w8a8_fp8_sm80(const LinearW8A8Fp8& op, const Card& card);
 int linear_w8a8_fp8_sm80(const LinearW8A8Fp8& op, const CudaCall& call);
 
+const char* why_not_linear_w4a16_decoded(const LinearW4A16& op, const Card& card);
+int64_t workspace_linear_w4a16_decoded(const LinearW4A16& op, const Card& card);
+int linear_w4a16_decoded(const LinearW4A16& op, const CudaCall& call);
+
 const char* why_not_linear_w4a16_sm80(const LinearW4A16& op, const Card& card);
 int64_t workspace_linear_w4a16_sm80(const LinearW4A16& op, const Card& card);
 int linear_w4a16_sm80(const LinearW4A16& op, const CudaCall& call);

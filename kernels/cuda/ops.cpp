@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // ops.cpp: the implementations for cards of every op that has one, best first.
+#include "calibrate_sm80.h"
 #include "kernels_quantize.h"
 #include "linear_sm80.h"
 #include "linear_sm90.h"
@@ -70,6 +71,11 @@ const CudaImplementation linear_w8a8_fp8[] = {
 };
 
 const CudaImplementation linear_w4a16[] = {
+    {.name = "sm80_decoded",
+     .why_not = erased_why_not<LinearW4A16, why_not_linear_w4a16_decoded>,
+     .run = erased<LinearW4A16, linear_w4a16_decoded>,
+     .workspace_bytes = erased_bytes<LinearW4A16, workspace_linear_w4a16_decoded>,
+     .by_shape = true},
     {"sm80", erased_why_not<LinearW4A16, why_not_linear_w4a16_sm80>, erased<LinearW4A16, linear_w4a16_sm80>,
      erased_bytes<LinearW4A16, workspace_linear_w4a16_sm80>},
 };
@@ -126,6 +132,42 @@ const CudaImplementation unpack_nibbles[] = {
     {"sm80", erased_why_not<UnpackNibbles, only_sm80>, erased<UnpackNibbles, unpack_nibbles_sm80>, nullptr},
 };
 
+const CudaImplementation hessian_accumulate[] = {
+    {"sm80", erased_why_not<HessianAccumulate, why_not_hessian_accumulate_sm80>,
+     erased<HessianAccumulate, hessian_accumulate_sm80>,
+     erased_bytes<HessianAccumulate, workspace_hessian_accumulate_sm80>},
+};
+
+const CudaImplementation gptq_columns[] = {
+    {"sm80", erased_why_not<GptqColumns, why_not_gptq_columns_sm80>, erased<GptqColumns, gptq_columns_sm80>, nullptr},
+};
+
+const CudaImplementation weight_scales[] = {
+    {"sm80", erased_why_not<WeightScales, why_not_weight_scales_sm80>, erased<WeightScales, weight_scales_sm80>,
+     erased_bytes<WeightScales, workspace_weight_scales_sm80>},
+};
+const CudaImplementation quantize_weight[] = {
+    {"sm80", erased_why_not<QuantizeWeight, why_not_quantize_weight_sm80>, erased<QuantizeWeight, quantize_weight_sm80>,
+     nullptr},
+};
+
+template <class Op>
+const char* columns_why_not(const Op& op, const Card& card) {
+  return why_not_columns_sm80(op.k, card);
+}
+
+const CudaImplementation column_range[] = {
+    {"sm80", erased_why_not<ColumnRange, columns_why_not>, erased<ColumnRange, column_range_sm80>,
+     erased_bytes<ColumnRange, workspace_column_range_sm80>},
+};
+const CudaImplementation column_abs_max[] = {
+    {"sm80", erased_why_not<ColumnAbsMax, columns_why_not>, erased<ColumnAbsMax, column_abs_max_sm80>,
+     erased_bytes<ColumnAbsMax, workspace_column_abs_max_sm80>},
+};
+const CudaImplementation smooth_scales[] = {
+    {"sm80", erased_why_not<SmoothScales, columns_why_not>, erased<SmoothScales, smooth_scales_sm80>, nullptr},
+};
+
 // An op, and its list above, which has its name.
 #define PW_OP(name) {OpId::name, #name, name, sizeof name / sizeof name[0]}
 
@@ -153,6 +195,13 @@ const CudaOp table[] = {
     PW_OP(dequantize_int4),
     PW_OP(pack_nibbles),
     PW_OP(unpack_nibbles),
+    PW_OP(hessian_accumulate),
+    PW_OP(gptq_columns),
+    PW_OP(weight_scales),
+    PW_OP(quantize_weight),
+    PW_OP(column_range),
+    PW_OP(column_abs_max),
+    PW_OP(smooth_scales),
 };
 
 }  // namespace

@@ -9,6 +9,7 @@
 // Limit     2 bytes per code, 5 where floats are written, over the memory's bandwidth
 // Numerics  exact; one rounding of the product. A NaN times a scale may differ in its payload
 // Reference kernels/reference/pack.cpp (the panels, which cards replace)      Source  own
+// Tried     not yet run on a card; emulated against the reference (tests/cuda)
 #include "pack_sm80.h"
 #include "table.h"
 #include "tile/aligned.h"

@@ -18,6 +18,7 @@
 //           5 operations per code, far less time than its bytes
 // Numerics  q - z is exact, one product in float32, rounded once
 // Reference kernels/reference/pack.cpp          Source  own
+// Tried     not yet run on a card; emulated against the reference (tests/cuda)
 #include "pack_sm80.h"
 #include "ptx/copy.cuh"
 #include "table.h"

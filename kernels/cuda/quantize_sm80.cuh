@@ -348,25 +348,4 @@ static int launch_rows(const Producer& producer, const RowOutput& output, const 
                 producer, output);
 }
 
-// Whether all rows of an operand begin on 16 bytes.
-static bool aligned(const void* p, int64_t stride, DType dtype) {
-  return reinterpret_cast<uintptr_t>(p) % 16 == 0 && stride * dtype_bytes(dtype) % 16 == 0;
-}
-
-// f(type) with the dtype, and whether rows move whole, as constants.
-template <DType dtype, bool whole>
-struct Kind {
-  static constexpr DType kType = dtype;
-  static constexpr bool kWhole = whole;
-};
-template <bool whole, class F>
-static int with_dtype(DType dtype, F f) {
-  if (dtype == DType::f32) return f(Kind<DType::f32, whole>());
-  return dtype == DType::f16 ? f(Kind<DType::f16, whole>()) : f(Kind<DType::bf16, whole>());
-}
-template <class F>
-static int with_kind(DType dtype, bool whole, F f) {
-  return whole ? with_dtype<true>(dtype, f) : with_dtype<false>(dtype, f);
-}
-
 }  // namespace pennyweight::cuda

@@ -115,6 +115,28 @@ void gptq_quantize(const GptqQuantize& op, const Executor& executor) {
   op.stats[4] = total(norm) > 0.0 ? total(error) / total(norm) : 0.0;
 }
 
+void gptq_columns(const GptqColumns& op, const Executor& executor) {
+  const int64_t end = std::min(op.first + kGptqColumns, op.k);
+  parallel_for(executor, op.layers * op.n, [&](int64_t row) {
+    const int64_t layer = row / op.n;
+    const float* factor = op.factor + layer * op.k * op.k;
+    float* d = op.residual + row * op.k;
+    double loss = 0.0;
+    for (int64_t i = op.first; i < end; ++i) {
+      const float scale = op.scale[row * op.groups + op.group[layer * op.k + i]];
+      float sum = op.sums[row * op.k + i];
+      for (int64_t j = op.first; j < i; ++j) sum = fma_f32(d[j], factor[j * op.k + i], sum);
+      const float target = fma_f32(sum, 1.0f / factor[i * op.k + i], d[i]);
+      const int8_t q = integer_code(target, scale, op.bits);
+      const float miss = fma_f32(-static_cast<float>(q), scale, target) * factor[i * op.k + i];
+      d[i] = fma_f32(-static_cast<float>(q), scale, d[i]);
+      op.codes[row * op.k + i] = q;
+      loss += static_cast<double>(miss) * miss;
+    }
+    op.loss[row] += static_cast<float>(loss);
+  });
+}
+
 void weight_scales(const WeightScales& op, const Executor& executor) {
   const int64_t groups = op.k / op.group_size, count = op.n * groups;
   std::vector<float> amax(count);

@@ -35,6 +35,7 @@ void pack_nibbles(const PackNibbles& op, const Executor& executor);
 void unpack_nibbles(const UnpackNibbles& op, const Executor& executor);
 void hessian_accumulate(const HessianAccumulate& op, const Executor& executor);
 void gptq_quantize(const GptqQuantize& op, const Executor& executor);
+void gptq_columns(const GptqColumns& op, const Executor& executor);
 void weight_scales(const WeightScales& op, const Executor& executor);
 void quantize_weight(const QuantizeWeight& op, const Executor& executor);
 void column_range(const ColumnRange& op, const Executor& executor);

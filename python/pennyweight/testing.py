@@ -172,6 +172,18 @@ def _gptq() -> list[Sample]:
     return samples
 
 
+def _gptq_columns() -> list[Sample]:
+    layers, n, k, groups = 2, 9, 140, 4
+    factor = torch.eye(k) + torch.randn(layers, k, k).triu(1) * 0.05
+    group = (torch.arange(k, dtype=torch.int32) // (k // groups)).expand(layers, k).contiguous()
+    samples: list[Sample] = []
+    for first, bits in ((0, 4), (128, 8)):
+        sums, w = torch.randn(2, layers, n, k)
+        scale, codes = torch.rand(layers, n, groups) + 0.1, torch.zeros(layers, n, k, dtype=torch.int8)
+        samples.append(((factor, sums, scale, group, w, codes, torch.zeros(layers, n), first, bits), {}))
+    return samples
+
+
 def _weight_scales() -> list[Sample]:
     kinds = (("int8", -1, "minmax"), ("int4", 32, "mse"), ("fp8", -1, "minmax"))
     return [((_x(9, 64, dtype=t), *kind), {}) for t, kind in zip(_FLOATS, kinds, strict=True)]
@@ -219,6 +231,7 @@ _SAMPLES: dict[str, Callable[[], list[Sample]]] = {
     "unpack_nibbles": lambda: [((ops.pack_nibbles(_codes4(3, 13)), 13), {})],
     "hessian_accumulate": lambda: [((torch.zeros(_K, _K), _x(9, _K, dtype=t)), {}) for t in _FLOATS],
     "gptq_quantize": _gptq,
+    "gptq_columns": _gptq_columns,
     "weight_scales": _weight_scales,
     "quantize_weight": _quantize_weight,
     "column_range": _column_range,

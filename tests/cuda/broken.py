@@ -79,6 +79,20 @@ def pack(name: str, file: str, old: str, new: str, check: str, cases: str, says:
     return Broken(f"pack_{name}", file, unit, old, new, check, says, cases)
 
 
+def hessian(name: str, old: str, new: str, check: str, says: str, file: str = "") -> Broken:
+    """A fault in the Hessian, shown on both types' parts, or on float32 pieces."""
+    file = file or "hessian_accumulate_sm80.cuh"
+    unit = file if file.endswith(".cu") else "hessian_accumulate_sm80_bf16.cu"
+    return Broken(f"hessian_{name}", file, unit, old, new, check, says, "hessian_accumulate_")
+
+
+def calibrate(
+    name: str, file: str, old: str, new: str, check: str, says: str, cases: str, unit: str = ""
+) -> Broken:
+    """A fault in what finds weights: GPTQ, scales, rounding, columns."""
+    return Broken(name, file, unit or file, old, new, check, says, cases)
+
+
 def sm90(
     name: str, file: str, old: str, new: str, check: str, says: str, cases: str, unit: str = ""
 ) -> Broken:
@@ -290,6 +304,205 @@ VARIANTS = [
         "* 0x0eu;",
         "none",
         "pack_nibble_words",
+    ),
+    hessian("without_barrier", _BARRIER, "", "thread", RACE, "tile/ring.cuh"),
+    hessian(
+        "waits_too_little",
+        "wait_copies<stages - 2>",
+        "wait_copies<stages - 1>",
+        "none",
+        EXPECTED,
+        "tile/ring.cuh",
+    ),
+    hessian("wrong_fragment", "i * 2 + (lane >> 3 & 1)", "i * 2 + (lane >> 4 & 1)", "none", EXPECTED),
+    hessian(
+        "without_swizzle",
+        "to += 16 * Rows<T::chunks>::place(first, chunk);",
+        "to += 16 * (first * T::chunks + chunk);",
+        "none",
+        EXPECTED,
+    ),
+    hessian("reads_tokens_past_t", "< p.t ? bytes : 0", "< p.t + 1 ? bytes : 0", "address", OVERFLOW),
+    hessian(
+        "reads_columns_past_k",
+        "left >= 16 ? 16 : left > 0 ? static_cast<int>(left) : 0",
+        "left > 0 ? 16 : 0",
+        "address",
+        OVERFLOW,
+    ),
+    hessian(
+        "writes_above_the_diagonal",
+        "row0 + row < p.k && column0 + column <= row0 + row",
+        "row0 + row < p.k && column0 + column < p.k",
+        "none",
+        "wrote above the diagonal",
+    ),
+    hessian("keeps_sums_of_a_run", "            sum = 0.0f;\n", "", "none", EXPECTED),
+    hessian("mixes_up_pieces", "kPassLeft >> (4 * pass)", "kPassRight >> (4 * pass)", "none", EXPECTED),
+    hessian(
+        "forgets_a_part",
+        "split < p.splits; ++split",
+        "split < p.splits - 1; ++split",
+        "none",
+        EXPECTED,
+        "hessian_accumulate_sm80.cu",
+    ),
+    hessian(
+        "pieces_do_not_add_up",
+        "left[j] -= taken[j];",
+        "left[j] = 0.0f;",
+        "none",
+        EXPECTED,
+        "hessian_accumulate_sm80.cu",
+    ),
+    calibrate("gptq_columns_without_barrier", "gptq_columns_sm80.cu", _BARRIER, "", "thread", RACE, "gptq_"),
+    calibrate(
+        "gptq_columns_hands_on_the_error_of_another",
+        "gptq_columns_sm80.cu",
+        "__shfl_sync(kFullWarp, mine, l)",
+        "__shfl_sync(kFullWarp, mine, l ^ 1)",
+        "none",
+        DIFFERS,
+        "gptq_columns_shapes",
+    ),
+    calibrate(
+        "gptq_columns_forgets_earlier_blocks",
+        "gptq_columns_sm80.cu",
+        "row.sum[s] = there ? p.sums[at + 32 * s] : 0.0f;",
+        "row.sum[s] = 0.0f;",
+        "none",
+        DIFFERS,
+        "gptq_columns_shapes",
+    ),
+    calibrate(
+        "gptq_columns_reads_past_k",
+        "gptq_columns_sm80.cu",
+        "row.sum[s] = there ? p.sums[at + 32 * s] : 0.0f;",
+        "row.sum[s] = p.sums[at + 32 * s];",
+        "address",
+        OVERFLOW,
+        "gptq_columns_shapes",
+    ),
+    calibrate(
+        "gptq_columns_writes_past_k",
+        "gptq_columns_sm80.cu",
+        "      if (lane + 32 * s >= count) continue;\n",
+        "",
+        "address",
+        OVERFLOW,
+        "gptq_columns_shapes",
+    ),
+    calibrate(
+        "gptq_columns_divides_by_tiny_scales",
+        "divide.cuh",
+        "const float v = value * factor,",
+        "const float v = value,",
+        "none",
+        DIFFERS,
+        "gptq_columns_extremes",
+        "gptq_columns_sm80.cu",
+    ),
+    calibrate(
+        "weight_scales_without_barrier",
+        "weight_scales_sm80.cu",
+        "  if (threadIdx.x == 0) any = 0;\n  __syncthreads();\n",
+        "  if (threadIdx.x == 0) any = 0;\n",
+        "thread",
+        RACE,
+        "weight_scales_least_error",
+    ),
+    calibrate(
+        "weight_scales_are_not_rounded",
+        "weight_scales_sm80.cu",
+        "round_to(p.dtype, divide(amax, limit))",
+        "divide(amax, limit)",
+        "none",
+        DIFFERS,
+        "weight_scales_min_max",
+    ),
+    calibrate(
+        "weight_scales_stop_alone",
+        "weight_scales_sm80.cu",
+        "idle = p.improved[launch] >> bit & 1u ? 0 : idle + 1;",
+        "idle = p.masks[launch * p.count + group] >> bit & 1u ? 0 : idle + 1;",
+        "none",
+        "FAIL",
+        "weight_scales_stop_together",
+    ),
+    calibrate(
+        "weight_scales_never_stop",
+        "weight_scales_sm80.cu",
+        "step < p.steps && idle < p.patience",
+        "step < p.steps",
+        "none",
+        "FAIL",
+        "weight_scales_stop_together",
+    ),
+    calibrate(
+        "weight_scales_weigh_errors_by_no_scale",
+        "weight_scales_sm80.cu",
+        "static_cast<double>(own) * pow(static_cast<double>(scale), p.norm)",
+        "static_cast<double>(own)",
+        "none",
+        "has an error of",
+        "weight_scales_least_error",
+    ),
+    calibrate(
+        "quantize_weight_loses_the_sign_of_zero",
+        "quantize_weight_sm80.cu",
+        "f32_bits(q) | (f32_bits(w) & 0x80000000u)",
+        "f32_bits(q)",
+        "none",
+        DIFFERS,
+        "quantize_weight_codes",
+    ),
+    calibrate(
+        "quantize_weight_takes_one_scale_for_a_chunk",
+        "quantize_weight_sm80.cu",
+        "if (left == 0 && ++group < p.groups)",
+        "if (left == 0 && ++group < 1)",
+        "none",
+        DIFFERS,
+        "quantize_weight_codes",
+    ),
+    calibrate(
+        "column_range_without_barrier", "column_range_sm80.cu", _BARRIER, "", "thread", RACE, "column_"
+    ),
+    calibrate(
+        "column_range_forgets_nan",
+        "column_range_sm80.cu",
+        "best == best && !(v >= best) ? v : best",
+        "v < best ? v : best",
+        "none",
+        DIFFERS,
+        "column_statistics",
+    ),
+    calibrate(
+        "column_range_reads_past_t",
+        "column_range_sm80.cu",
+        "min(begin + run, slice_end)",
+        "begin + run",
+        "address",
+        OVERFLOW,
+        "column_statistics",
+    ),
+    calibrate(
+        "column_range_forgets_a_slice",
+        "column_range_sm80.cu",
+        "slice < p.slices; ++slice",
+        "slice < p.slices - 1; ++slice",
+        "none",
+        DIFFERS,
+        "column_statistics",
+    ),
+    calibrate(
+        "smooth_scales_take_one_exponent_for_both",
+        "column_range_sm80.cu",
+        "pow(weight, 1.0 - p.strength)",
+        "pow(weight, p.strength)",
+        "none",
+        DIFFERS,
+        "smooth_scales",
     ),
     sm90(
         "rows_of_weights_without_their_padding",

@@ -86,6 +86,24 @@ BUDGETS = [
         for half, mma in enumerate(("HMMA.16816.F32", "HMMA.16816.F32.BF16"))
         for tokens, registers in {8: 104, 16: 128, 32: 168, 64: 176, 128: 240}.items()
     ],
+    *[
+        Budget(
+            f"hessian_accumulate_sm80<(pennyweight::DType){dtype}>",
+            248,
+            (mma, "LDSM.16.MT88.4", "LDGSTS.E.BYPASS.128"),
+        )
+        for dtype, mma in {1: "HMMA.16816.F32", 2: "HMMA.16816.F32.BF16"}.items()
+    ],
+    Budget("hessian_pieces<", 48, ("LDG.E", "STG.E.128")),
+    Budget("hessian_sum", 40, ("LDG.E",)),
+    Budget("gptq_columns", 64, ("SHFL.IDX", "LDS")),  # 16 warps of two blocks
+    Budget("weight_min_max", 48, ("REDUX",)),
+    Budget("weight_steps<", 96, ("SHFL.BFLY", "ATOMS.OR")),
+    Budget("weight_best", 64),
+    Budget("quantize_weights<", 64, ("LDG.E",)),
+    Budget("column_slices<", 96, ("LDG.E", "STS")),
+    Budget("column_fold", 40),
+    Budget("smooth_columns", 64),
     Budget("add_splits_sm80<", 64, ("LDG.E.NA.128", "STG.E.128")),
     # What is once packed: 16 bytes at a time on the side of the weight.
     Budget("copy_code_rows", 40, ("LDG.E.128", "STG.E.128")),

@@ -56,6 +56,10 @@ namespace at {
 // Torch asks these whether there is an accelerator, and finds them by this name.
 struct CUDAHooks final : CUDAHooksInterface {
   explicit CUDAHooks(CUDAHooksArgs) {}
+  void init() const override {}
+  c10::Device getDeviceFromPtr(void*) const override {
+    return c10::Device(c10::DeviceType::CUDA, static_cast<int8_t>(pw_fake_state.device));
+  }
   bool hasCUDA() const override { return true; }
   bool isBuilt() const override { return true; }
   bool isAvailable() const override { return true; }

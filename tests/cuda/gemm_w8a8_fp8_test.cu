@@ -437,6 +437,12 @@ PW_CASE(linear_w8a8_fp8_chooses) {
   check_words(why_not(smooth.op, "sm80_w8a16"), "SmoothQuant");
   check_words(why_not(wide.op, "sm80_w8a16"), "float16 and bfloat16");
   check(why_not(ragged.op, "sm80").empty(), "sm80 does not take rows of 40 codes");
+  LinearW8A8Fp8 far = plain.op;
+  far.x_stride = int64_t{1} << 31;  // elements of 2 bytes
+  check_words(why_not(far, "sm80_w8a16"), "4 GiB");
+  far = plain.op;
+  far.k = far.x_stride = int64_t{1} << 31;
+  check_words(why_not(far, "sm80_w8a16"), "2147483647 inputs");
   if (!has_fp8()) {
     check(chosen(plain.op) == "sm80_w8a16" && chosen(smooth.op) == "sm80" && chosen(wide.op) == "sm80",
           "chosen: " + chosen(plain.op) + ", " + chosen(smooth.op) + ", " + chosen(wide.op));

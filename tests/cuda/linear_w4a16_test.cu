@@ -4,6 +4,8 @@
 // The bound: q - z is exact in f16 and bf16, and so are its products with x in float32. A tensor core may truncate
 // where it adds, twice a rounding's error. Of a sum of K products: K such additions, one FMA per group, `splits`
 // additions of parts, the bias; each errs by at most 2^-23 of the sum of all |x w|. Then one rounding to y's type.
+// Where the weight is decoded first, each (q - z) s is rounded to x's type besides: by u |w|, or half a step of f16's
+// subnormals, 2^-25.
 #include "harness.h"
 #include "linear_w4a16_tiles.h"
 #include "pennyweight/pack.h"
@@ -86,7 +88,7 @@ struct Problem {
     return w;
   }
 
-  void check_result(const std::string& how, int splits) {
+  void check_result(const std::string& how, int splits, bool rounds_weights = false) {
     const std::string what = how + " m " + std::to_string(shape.m) + " n " + std::to_string(shape.n) + " k " +
                              std::to_string(shape.k) + " group " + std::to_string(shape.group);
     const double u = shape.dtype == DType::bf16 ? 0x1p-8 : 0x1p-11;
@@ -94,12 +96,13 @@ struct Problem {
     for (int64_t n = 0; n < shape.n; ++n) {
       const std::vector<double> w = weights(n);
       for (int64_t m = 0; m < shape.m; ++m) {
-        double want = shape.bias ? load_f32(bias.data, shape.dtype, n) : 0, magnitude = std::fabs(want);
+        double want = shape.bias ? load_f32(bias.data, shape.dtype, n) : 0, magnitude = std::fabs(want), inputs = 0;
         for (int64_t k = 0; k < shape.k; ++k) {
           want += input(m, k) * w[k];
           magnitude += std::fabs(input(m, k) * w[k]);
+          inputs += std::fabs(input(m, k));
         }
-        const double in_sum = additions * 0x1p-23 * magnitude;
+        const double in_sum = additions * 0x1p-23 * magnitude + (rounds_weights ? u * magnitude + 0x1p-25 * inputs : 0);
         const double got = load_f32(y.data, shape.dtype, m * y_stride + n);
         const double bound = in_sum + u * (std::fabs(want) + in_sum) + 0x1p-25;
         check(std::fabs(got - want) <= bound, what + ": row " + std::to_string(m) + " column " + std::to_string(n) +
@@ -159,6 +162,50 @@ PW_CASE(linear_w4a16_shapes) {
   for (int64_t n : {1, 15, 63, 64, 65, 255, 257}) by_registry({5, n, 192, 64, kF16, kBf16, true, true, 8 - n % 8});
   for (int64_t k : {1, 7, 8, 9, 127, 129, 1027}) by_registry({9, 33, k, k, kBf16, kF32, k % 2 == 1});
   by_registry({1, 64, 4096, 128});  // K split over the card
+}
+
+// What torch stands for: float64 sums of the operands as they are, rounded once.
+int plain_gemm(const HalfOperands& o, const CudaCall& call) {
+#if !defined(PW_EMULATED)
+  check_cuda(cudaStreamSynchronize(static_cast<cudaStream_t>(call.stream)));  // the operands are managed memory
+#endif
+  check(call.workspace == o.w, "the weight is not in the workspace");
+  for (int64_t m = 0; m < o.m; ++m)
+    for (int64_t n = 0; n < o.n; ++n) {
+      double sum = o.bias ? load_f32(o.bias, o.dtype, n) : 0;
+      for (int64_t k = 0; k < o.k; ++k)
+        sum += static_cast<double>(load_f32(o.x, o.dtype, m * o.x_stride + k)) * load_f32(o.w, o.dtype, n * o.k + k);
+      store_f32(o.y, o.dtype, m * o.y_stride + n, static_cast<float>(sum));
+    }
+  return 0;
+}
+
+PW_CASE(linear_w4a16_decoded) {
+  const auto chosen = [](const Problem& problem, std::string* why) {
+    Status status;
+    const int i = choose_cuda(OpId::linear_w4a16, &problem.op, card(), "sm80_decoded", &status);
+    *why = status.message;
+    return i >= 0;
+  };
+  std::string why;
+  check(!chosen(Problem({1024, 8, 32, 32}), &why) && why.find("needs torch's GEMM") != why.npos, why);
+  set_half_gemm(plain_gemm);
+  check(!chosen(Problem({511, 8, 32, 32}), &why) && why.find("rows of x on") != why.npos, why);
+  Problem wide({1024, 8, 32, 32});
+  wide.op.x_dtype = kF32;
+  check(!chosen(wide, &why) && why.find("float16 and bfloat16") != why.npos, why);
+  for (const Shape& shape :
+       {Shape{1024, 67, 96, 32, kBf16, kF16, true, true, 5}, Shape{1025, 16, 131, 131, kF16, kF32}}) {
+    Problem problem(shape);
+    run_on_card(problem.op);
+    check(std::strcmp(last_cuda_run(OpId::linear_w4a16), "sm80_decoded") == 0, "another implementation ran");
+    problem.check_result("decoded", 1, true);
+    settings().strict = true;  // few rows are none of its business, so that sm80 is the best for them
+    run_on_card(Problem({1, 64, 128, 128}).op);
+    settings().strict = false;
+    if (settings().small) break;
+  }
+  set_half_gemm(nullptr);
 }
 
 PW_CASE(linear_w4a16_nan_stays_in_its_row) {

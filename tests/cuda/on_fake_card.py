@@ -54,6 +54,22 @@ def test_current_stream_of_the_tensors_device() -> None:
     state.streams[0] = state.streams[1] = None
 
 
+def test_many_tokens_go_to_torch_on_the_decoded_weight() -> None:
+    codes = torch.randint(-8, 8, (24, 64), dtype=torch.int8)
+    scale = (torch.rand(24, 2) + 0.5).bfloat16().float()
+    packed = ops.pack_int4(codes, scale, None, "bf16")
+    dense = ops.dequantize_int4(packed, 24, 64, 32, "bf16", False).bfloat16()
+    for bias in (None, torch.randn(24, dtype=torch.bfloat16)):
+        x = torch.randn(2, 520, 80, dtype=torch.bfloat16)[..., :64]
+        x = card(x) if bias is None else card(torch.nn.functional.pad(x, (0, 16)))[..., :64]  # rows apart
+        got = ops.linear_w4a16(x, card(packed), 24, 32, "bf16", False, card(bias))
+        assert _C.last_cuda_run("linear_w4a16") == "sm80_decoded"
+        want = torch.nn.functional.linear(x, card(dense), card(bias))
+        torch.testing.assert_close(
+            host(got), host(want)
+        )  # torch sums two dimensions and three in other orders
+
+
 def test_empty_and_single() -> None:
     codes, scale = ops.quantize_per_token_int8(card(torch.empty(0, 64)))
     assert codes.shape == (0, 64) and scale.shape == (0, 1)

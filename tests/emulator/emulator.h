@@ -179,6 +179,7 @@ inline unsigned __reduce_max_sync(unsigned mask, unsigned v) {
   });
   return own.result;
 }
+inline uint32_t atomicOr(uint32_t* p, uint32_t bits) { return __atomic_fetch_or(p, bits, __ATOMIC_RELAXED); }
 template <class T>
 T __ldg(const T* p) {
   pennyweight::emulator::may_switch();

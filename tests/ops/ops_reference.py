@@ -228,6 +228,24 @@ class Plain:
         how = {"damping": damping, "act_order": int(act_order), "retries": 5, "w_dtype": NAMES[weight.dtype]}
         return self.run(op, out, weight=weight, h=hessian, scale=scale, **sizes, **how)
 
+    def gptq_columns(
+        self,
+        op: str,
+        factor: Tensor,
+        sums: Tensor,
+        scale: Tensor,
+        group: Tensor,
+        residual: Tensor,
+        codes: Tensor,
+        loss: Tensor,
+        first: int,
+        bits: int,
+    ) -> tuple[Tensor, ...]:
+        layers, n, k = residual.shape
+        tensors = {"factor": factor, "sums": sums, "scale": scale, "group": group}
+        sizes = {"layers": layers, "n": n, "k": k, "groups": scale.shape[2], "first": first, "bits": bits}
+        return self.run(op, {"residual": residual, "codes": codes, "loss": loss}, **tensors, **sizes)
+
     def weight_scales(
         self, op: str, weight: Tensor, scheme: str, group_size: int, observer: str
     ) -> tuple[Tensor, ...]:
@@ -294,6 +312,7 @@ _FAMILIES = {
         name: (name,)
         for name in ("pack_nibbles", "unpack_nibbles", "weight_scales", "quantize_weight", "column_range")
     },
+    "gptq_columns": ("gptq_columns",),
     **{name: (name,) for name in ("column_abs_max", "smooth_scales")},
 }
 

@@ -16,7 +16,7 @@ import pennyweight as pw
 from pennyweight import _C
 
 EVERY = [(op, name) for op in pw.testing.operators() for name in runnable(op)]
-IN_PLACE = {"hessian_accumulate": (0,), "column_range": (1, 2)}
+IN_PLACE = {"hessian_accumulate": (0,), "column_range": (1, 2), "gptq_columns": (4, 5, 6)}
 
 
 def call(op: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tensor, ...]:

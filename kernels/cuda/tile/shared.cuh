@@ -4,7 +4,7 @@
 //
 // A warp reads and writes shared memory 128 bytes at a time; these must be 8 different chunks modulo 8. C chunks a row:
 //
-//   Rows          lanes read one chunk of 8 rows (ldmatrix)        chunk c of row r sits at c ^ (r % 8) where C = 8; at
+//   Rows          lanes read one chunk of 8 rows (ldmatrix)        chunk c of row r sits at c ^ (r % 8), but at
 //                                                                  c ^ (r / 2 % 4) where C = 4: two rows make 128 bytes
 //   RowPairs      lanes read chunks 4b .. 4b + 3 of two rows       c ^ 4 (r % 2)
 //   HalfChunks    lanes read 8 bytes of chunks 2b, 2b + 1 of       c ^ 2 (r / 2 % 2), C = 4
@@ -24,10 +24,10 @@ PW_HD constexpr int output_of_row(int row) { return (row & ~31) + (row & 7) * 4 
 
 template <int chunks>
 struct Rows {
-  static_assert(chunks == 4 || chunks == 8);
+  static_assert(chunks == 4 || chunks % 8 == 0);
   static constexpr int row_chunks = chunks, period = 8;
   static PW_HD int place(int row, int chunk) {
-    return row * chunks + (chunks == 8 ? chunk ^ (row & 7) : chunk ^ (row >> 1 & 3));
+    return row * chunks + (chunks == 4 ? chunk ^ (row >> 1 & 3) : chunk ^ (row & 7));
   }
   static PW_HD constexpr int source(int row) { return row; }
 };

@@ -37,6 +37,24 @@ struct GptqQuantize {
   static constexpr OpId id = OpId::gptq_quantize;
 };
 
+// At most 128 columns of GPTQ, `first` and those after it in order of visit, of layers of one shape. With H = R R^T, R
+// upper triangular, sums[i] = sum over columns j before `first` of d_j R_ji, and in float32, one fused multiply-add
+// after the other in order of j, so that codes and residuals have the same bits from every implementation:
+//   target_i = (sums[i] + sum over first <= j < i of d_j R_ji) * (1 / R_ii) + w_i
+//   q_i = clamp(round-half-even(target_i / s_i)),  d_i = w_i - q_i s_i
+struct GptqColumns {
+  const float* factor;                        // (layers, k, k): R
+  const float* sums;                          // (layers, n, k)
+  const float* scale;                         // (layers, n, groups)
+  const int32_t* group;                       // (layers, k): which scale of a row a column has
+  float* residual;                            // (layers, n, k): w; in these columns d on return
+  int8_t* codes;                              // (layers, n, k): these columns are written
+  float* loss;                                // (layers, n): += sum of ((target - q s) R_ii)^2, summed in any order
+  int64_t layers, n, k, groups, first, bits;  // bits 8 or 4
+  static constexpr OpId id = OpId::gptq_columns;
+};
+constexpr int64_t kGptqColumns = 128;
+
 // Symmetric scales of a weight, one per row and group, as llm-compressor computes them: amax / 127.5, / 7.5 (INT8,
 // INT4), / 448 (FP8), each step rounded to w_dtype; a zero scale becomes the eps of w_dtype.
 // mse: tries p = 1 - i / grid for i in [0, maxshrink * grid) on amax (p * amax rounded to w_dtype first), error

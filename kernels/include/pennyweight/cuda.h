@@ -8,6 +8,7 @@
 #pragma once
 #include <cstdint>
 
+#include "pennyweight/formats.h"
 #include "pennyweight/registry.h"
 #include "pennyweight/status.h"
 
@@ -41,12 +42,27 @@ struct CudaCall {
   void* workspace;
 };
 
+// y = x . w^T (+ bias) on f16 or bf16 by a library that the caller of the kernels has, as torch has one: this library
+// links against none. Sums in float32. Begins the work in the call's stream; a cudaError_t, or it throws.
+struct HalfOperands {
+  const void* x;     // (m, k), rows x_stride apart
+  const void* w;     // (n, k) contiguous
+  const void* bias;  // (n,) or null
+  void* y;           // (m, n), rows y_stride apart
+  int64_t m, n, k, x_stride, y_stride;
+  DType dtype;
+};
+using HalfGemm = int (*)(const HalfOperands& operands, const CudaCall& call);
+PW_API void set_half_gemm(HalfGemm gemm);  // null: there is none
+PW_API HalfGemm half_gemm();
+
 struct CudaImplementation {
   const char* name;
   const char* (*why_not)(const void* op, const Card& card);      // nullptr: runs; else the reason, in words
   int (*run)(const void* op, const CudaCall& call);              // begins the work; a cudaError_t, 0 when it was begun
   int64_t (*workspace_bytes)(const void* op, const Card& card);  // 256-byte aligned, contents arbitrary; null: none
   int most_compute = 1 << 30;  // the last card that it is made for, where later ones cannot run it
+  bool by_shape = false;       // made for some shapes: where it refuses others, it is not the faster one
 
   // Whether it is made for such cards at all; what else it needs, why_not() says.
   bool is_for(const Card& card) const;

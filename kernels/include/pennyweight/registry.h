@@ -46,6 +46,7 @@ enum class OpId : int32_t {
   unpack_nibbles,
   hessian_accumulate,
   gptq_quantize,
+  gptq_columns,
   weight_scales,
   quantize_weight,
   column_range,

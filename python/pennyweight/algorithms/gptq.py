@@ -11,12 +11,15 @@ run time.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from pennyweight import ops
 from pennyweight.errors import UnsupportedError
+from pennyweight.ops import gptq_on_card
 
 
 @dataclass(frozen=True)
@@ -50,9 +53,46 @@ def solve(
     act_order: str,
 ) -> Solution:
     """Quantize a weight and tell how it went; arguments as `quantize_weight`."""
+    ordered = _is_ordered(act_order)
+    codes, stats = ops.gptq_quantize(weight, hessian, scale, bits, group_size, damping, ordered)
+    return _solution(codes, stats)
+
+
+def solve_layers(
+    weights: Sequence[Tensor],
+    hessians: Sequence[Tensor],
+    scales: Sequence[Tensor],
+    *,
+    bits: int,
+    group_size: int,
+    damping: float,
+    act_order: str,
+) -> list[Solution]:
+    """Quantize layers, each as `solve` does; on a card those of one shape side by side, which fills it better.
+
+    Args:
+        weights, hessians, scales: Of each layer, as `quantize_weight`.
+        bits, group_size, damping, act_order: Of all of them.
+    """
+    ordered = _is_ordered(act_order)
+    same = {(tuple(weight.shape), weight.dtype, weight.device) for weight in weights}
+    if len(same) == 1 and weights[0].is_cuda:
+        weight, hessian, scale = (torch.stack(list(tensors)) for tensors in (weights, hessians, scales))
+        found = gptq_on_card.gptq_quantize_layers(weight, hessian, scale, bits, group_size, damping, ordered)
+        return [_solution(*layer) for layer in zip(*found, strict=True)]
+    return [
+        _solution(*ops.gptq_quantize(*layer, bits, group_size, damping, ordered))
+        for layer in zip(weights, hessians, scales, strict=True)
+    ]
+
+
+def _is_ordered(act_order: str) -> bool:
     if act_order not in ("static", "none"):
         raise UnsupportedError(f"gptq: act_order must be 'static' or 'none'; got {act_order!r}")
-    codes, stats = ops.gptq_quantize(weight, hessian, scale, bits, group_size, damping, act_order == "static")
+    return act_order == "static"
+
+
+def _solution(codes: Tensor, stats: Tensor) -> Solution:
     used, dead, error, energy, weight_error = stats.tolist()
     return Solution(
         codes=codes,

@@ -11,10 +11,11 @@ Raises (all of them):
     MemoryError: a workspace could not be had.
 """
 
-from pennyweight.ops import _fake
+from pennyweight.ops import _fake, gptq_on_card
 from pennyweight.ops.calibrate import (
     column_abs_max,
     column_range,
+    gptq_columns,
     gptq_quantize,
     hessian_accumulate,
     quantize_weight,
@@ -61,6 +62,7 @@ __all__ = [
     "dequantize_int8",
     "gemm_w8a8_fp8",
     "gemm_w8a8_int8",
+    "gptq_columns",
     "gptq_quantize",
     "hessian_accumulate",
     "linear_bf16",
@@ -89,3 +91,4 @@ __all__ = [
 ]
 
 _fake.register()
+_on_cards = gptq_on_card.register()

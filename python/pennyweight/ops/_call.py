@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from pennyweight import _C
-from pennyweight.errors import DeviceError, ShapeError, UnsupportedError
+from pennyweight.errors import DeviceError, PennyweightError, ShapeError, UnsupportedError
 
 _TAGS: dict[str, type[Exception]] = {
     "[pw:shape] ": ShapeError,
@@ -42,6 +42,8 @@ def call(name: str, *args: Any) -> Any:
 
 def _translated(name: str, args: tuple[Any, ...], error: RuntimeError) -> Exception:
     """An error of a torch operator as the class that its tag names; without a tag, as it came."""
+    if isinstance(error, PennyweightError):  # of an operator that is written in Python
+        return error
     text = str(error)
     for tag, kind in _TAGS.items():
         if tag in text:

@@ -164,6 +164,7 @@ _FAKES: dict[str, Callable[..., Any]] = {
     "unpack_nibbles": lambda words, columns: words.new_empty((words.shape[0], columns), dtype=torch.int8),
     "hessian_accumulate": lambda h, x: None,
     "gptq_quantize": _gptq,
+    "gptq_columns": lambda *_: None,
     "weight_scales": _weight_scales,
     "quantize_weight": _quantize_weight,
     "column_range": lambda x, low, high: None,

@@ -47,6 +47,36 @@ def gptq_quantize(
     return call("gptq_quantize", *args)
 
 
+def gptq_columns(
+    factor: Tensor,
+    sums: Tensor,
+    scale: Tensor,
+    group: Tensor,
+    residual: Tensor,
+    codes: Tensor,
+    loss: Tensor,
+    first: int,
+    bits: int,
+) -> None:
+    """Decide 128 columns of GPTQ, in place, for layers of one shape (L, N, K), columns in order of visit.
+
+    With H = R Rᵀ, R upper triangular: target_i = w_i + (sums_i + Σ_{first<=j<i} d_j R_ji) / R_ii,
+    q_i = clamp(round(target_i / s_i)), d_i = w_i - q_i s_i. `ops/gptq_on_card.py` makes a whole solve of it.
+
+    Args:
+        factor: float32 (L, K, K): R.
+        sums: float32 (L, N, K): Σ over columns j before ``first`` of d_j R_ji.
+        scale: float32 (L, N, groups).
+        group: int32 (L, K): which scale of a row a column has.
+        residual: float32 (L, N, K): w; in these columns d on return.
+        codes: int8 (L, N, K), of which these columns are written.
+        loss: float32 (L, N), to which Σ ((target - q s) R_ii)² is added.
+        first: The first of the columns; fewer than 128 may be left.
+        bits: 8 or 4.
+    """
+    call("gptq_columns", factor, sums, scale, group, residual, codes, loss, first, bits)
+
+
 def weight_scales(
     weight: Tensor,
     scheme: str,
