@@ -27,8 +27,7 @@ namespace pennyweight::cuda {
 namespace {
 
 constexpr double kProductsPerCycle = 4096, kL2BytesPerCycle = 40, kMemoryBytesPerCycle = 21;
-constexpr int64_t kMost = 0x7fffffff;        // of M, N and K
-constexpr int64_t kMostTiles = kMost / 256;  // every side rounded up to whole bands of pairs: still 31 bits
+constexpr int64_t kMost = 0x7fffffff;  // of M, N, K and tiles
 constexpr int64_t kMostStride = int64_t{1} << 40;
 
 template <class T>
@@ -74,13 +73,13 @@ double Sm90Shape::cycles(int64_t m, int64_t n, int64_t k, int multiprocessors) c
 
 Sm90Plan plan_sm90(Codes codes, Sums sums, int64_t m, int64_t n, int64_t k, int multiprocessors) {
   Sm90Plan best{-1, 1};
-  std::tuple<double, int64_t, int64_t> least{};
+  std::tuple<double, double, int64_t> least{};
   for (int i = 0; i < kSm90ShapeCount; ++i) {
     const Sm90Shape& shape = kSm90Shapes[i];
     if (shape.codes != codes || shape.sums != sums) continue;
     const int64_t tiles = shape.tiles(m, n);
-    const std::tuple<double, int64_t, int64_t> cost{shape.cycles(m, n, k, multiprocessors), tiles * shape.bm * shape.bn,
-                                                    tiles};
+    const std::tuple<double, double, int64_t> cost{shape.cycles(m, n, k, multiprocessors),
+                                                   double(tiles) * shape.bm * shape.bn, tiles};
     if (best.shape >= 0 && !(cost < least)) continue;
     best = {i, band_of(shape, m, n)};
     least = cost;
@@ -103,7 +102,7 @@ const char* sm90_left_out() {
 #endif
 }
 
-const char* why_not_sm90(const GemmW8A8& op, const Card& card) {
+const char* why_not_sm90(const GemmW8A8& op, const Sm90Plan& plan, const Card& card) {
   if (card.compute != 90) return "needs compute capability 9.0 (Hopper)";
   if (const char* why = sm90_left_out()) return why;
   if (op.y_dtype != DType::bf16 && op.y_dtype != DType::f16) return "gives outputs of 16 bits only";
@@ -114,7 +113,7 @@ const char* why_not_sm90(const GemmW8A8& op, const Card& card) {
     return "needs rows of y that begin at multiples of 16 bytes: N a multiple of 8";
   if (op.m > kMost || op.n > kMost || op.k > kMost || op.codes_stride >= kMostStride || op.y_stride >= kMostStride / 2)
     return "takes less than 2^31 rows, outputs and inputs";
-  if (divide_up(op.m, 16) * divide_up(op.n, 64) > kMostTiles) return "has more tiles than a launch takes";
+  if (kSm90Shapes[plan.shape].tiles(op.m, op.n) > kMost) return "has more tiles than a launch takes";
   return nullptr;
 }
 

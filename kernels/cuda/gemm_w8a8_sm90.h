@@ -41,17 +41,18 @@ int band_of(const Sm90Shape& shape, int64_t m, int64_t n);
 const char* sm90_left_out();
 
 template <class Op>
-constexpr Codes codes_of() {
-  return Op::id == OpId::gemm_w8a8_int8 || Op::id == OpId::linear_w8a8_int8 ? Codes::int8 : Codes::e4m3;
-}
-template <class Op>
 Sm90Plan plan_sm90(const Op& op, const Card& card) {
-  const Sums sums = codes_of<Op>() == Codes::e4m3 && op.fast_accum ? Sums::fast : Sums::exact;
-  return plan_sm90(codes_of<Op>(), sums, op.m, op.n, op.k, card.multiprocessors);
+  constexpr Codes codes = Op::id == OpId::gemm_w8a8_int8 ? Codes::int8 : Codes::e4m3;
+  const Sums sums = codes == Codes::e4m3 && op.fast_accum ? Sums::fast : Sums::exact;
+  return plan_sm90(codes, sums, op.m, op.n, op.k, card.multiprocessors);
 }
 
 // Why the sm_90 GEMM does not take this; nullptr: it does.
-const char* why_not_sm90(const GemmW8A8& op, const Card& card);
+const char* why_not_sm90(const GemmW8A8& op, const Sm90Plan& plan, const Card& card);
+template <class Op>
+const char* why_not_sm90(const Op& op, const Card& card) {
+  return why_not_sm90(op, plan_sm90(op, card), card);
+}
 int run_sm90(const GemmW8A8& op, const Sm90Plan& plan, const CudaCall& call);
 
 }  // namespace pennyweight::cuda

@@ -386,6 +386,8 @@ PW_CASE(gemm_w8a8_sm90_refuses) {
   check_refused(changed([](auto& op) { op.y_stride = 70; }), hopper, "N a multiple of 8");
   check_refused(changed([](auto& op) { op.k = int64_t{1} << 31; }), hopper, "less than 2^31");
   check_refused(changed([](auto& op) { op.m = op.n = int64_t{1} << 30; }), hopper, "more tiles");
+  check(!cuda::why_not_sm90(changed([](auto& op) { op.m = 1 << 20, op.n = op.y_stride = 128256; }), hopper),
+        "many tiles");
   // of a single row only the beginning counts
   check(!cuda::why_not_sm90(changed([](auto& op) { op.m = 1, op.codes_stride = op.y_stride = 67; }), hopper),
         "one row");
