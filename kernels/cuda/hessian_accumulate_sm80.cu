@@ -17,7 +17,9 @@ namespace {
 
 constexpr int64_t kTokensAtOnce = 4096;  // that are copied to pieces
 constexpr int kLeastTurns = 8;           // of a part
+constexpr int kPartTurns = 8;            // whose time it takes to write a part and to read it
 constexpr int kMostSplits = 16;
+constexpr int64_t kMostParts = 4096;  // 256 MB of them
 
 // x as bf16 pieces that add up to it (f32), or as it is, in rows that begin at multiples of 16 bytes.
 struct Pieces {
@@ -96,13 +98,21 @@ int make_pieces(const Pieces& p, DType dtype, void* stream) {
 
 }  // namespace
 
+// Least waves of blocks times turns of each, where a part costs some turns more for being written and read again.
 int splits_of_hessian(const HessianAccumulate& op, const Card& card) {
   const int64_t tiles = tiles_of(op), lower = tiles * (tiles + 1) / 2;
+  const int64_t slots = static_cast<int64_t>(card.multiprocessors) * HessianTile::blocks_per_sm;
   const int64_t passes = op.x_dtype == DType::f32 ? kPasses : 1, turns = turns_of(tokens_at_once(op)) * passes;
-  int64_t splits = static_cast<int64_t>(card.multiprocessors) * HessianTile::blocks_per_sm / lower;
-  if (splits > turns / kLeastTurns) splits = turns / kLeastTurns;
-  if (splits > kMostSplits) splits = kMostSplits;
-  return splits < 1 ? 1 : static_cast<int>(splits);
+  int64_t best = 1, least = (lower + slots - 1) / slots * turns;
+  for (int64_t splits = 2; splits <= kMostSplits; ++splits) {
+    if (turns / splits < kLeastTurns || splits * lower > kMostParts) break;
+    const int64_t waves = (splits * lower + slots - 1) / slots;
+    const int64_t cost = waves * ((turns + splits - 1) / splits + kPartTurns);
+    if (cost >= least) continue;
+    best = splits;
+    least = cost;
+  }
+  return static_cast<int>(best);
 }
 
 int64_t hessian_bytes(const HessianAccumulate& op, int splits) {

@@ -102,7 +102,14 @@ def test_errors() -> None:
         "quantize_per_token_int8",
         card(torch.zeros(1, 1 << 20)),
     )
-    raises(UnsupportedError, "kernels run on dense CPU tensors; got cuda strided", "column_abs_max", card(x))
+    half = card(x.bfloat16())
+    raises(
+        UnsupportedError,
+        "kernels run on dense CPU tensors; got cuda strided",
+        "linear_bf16",
+        half,
+        half,
+    )
     assert state.guards == 0 and state.device == 0, "a device guard stayed open after an error"
 
 
