@@ -15,10 +15,16 @@ from broken import VARIANTS, Broken
 from emulated_build import ROOT, Build, run
 
 
+def sources(folder: Path) -> list[dict[str, str]]:
+    """What this build's test program is made of; objects of sources that are gone may lie there too."""
+    entries = json.loads((folder / "compile_commands.json").read_text())
+    return [entry for entry in entries if "cuda_tests.dir" in entry["output"]]
+
+
 def compile_command(folder: Path, source: Path) -> list[str]:
     """How ``source`` is compiled in this build, without its source and output."""
-    for entry in json.loads((folder / "compile_commands.json").read_text()):
-        if Path(entry["file"]) == source and "cuda_tests.dir" in entry["command"]:
+    for entry in sources(folder):
+        if Path(entry["file"]) == source:
             words = shlex.split(entry["command"])
             if "ccache" in Path(words[0]).name:
                 words = words[1:]
@@ -44,9 +50,7 @@ def build_broken(variant: Broken, folder: Path, out: Path) -> Path:
     compiled = run(*words, "-w", "-c", kernels / variant.unit, "-o", changed)
     assert compiled.returncode == 0, compiled.stdout
     objects = [
-        path
-        for path in (folder / "CMakeFiles/cuda_tests.dir").rglob("*.o")
-        if path.name != variant.unit + ".o"
+        folder / entry["output"] for entry in sources(folder) if Path(entry["file"]).name != variant.unit
     ]
     flags = [word for word in words if word.startswith("-fsanitize")]
     linked = run(words[0], *flags, *objects, changed, "-o", out / "cuda_tests")
