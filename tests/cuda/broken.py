@@ -331,6 +331,13 @@ VARIANTS = [
         OVERFLOW,
     ),
     hessian(
+        "has_offsets_of_32_bits",
+        "(token + first) * p.stride + column",
+        "(static_cast<int>((token + first) * p.stride) & 0x3fffffff) + column",
+        "none",
+        EXPECTED,
+    ),
+    hessian(
         "writes_above_the_diagonal",
         "row0 + row < p.k && column0 + column <= row0 + row",
         "row0 + row < p.k && column0 + column < p.k",
@@ -467,6 +474,15 @@ VARIANTS = [
     ),
     calibrate(
         "column_range_without_barrier", "column_range_sm80.cu", _BARRIER, "", "thread", RACE, "column_"
+    ),
+    calibrate(
+        "column_range_has_offsets_of_32_bits",
+        "column_range_sm80.cu",
+        "t * p.stride)",
+        "int(t * p.stride) & 0x3fffffff)",
+        "none",
+        DIFFERS,
+        "column_range_of_rows",
     ),
     calibrate(
         "column_range_forgets_nan",

@@ -237,6 +237,24 @@ PW_CASE(column_statistics) {
   }
 }
 
+#if defined(PW_EMULATED)
+PW_CASE(column_range_of_rows_more_than_two_to_the_31_elements_apart) {
+  const int64_t k = 40;
+  const FarRows x(k);
+  Buffer<float> low(k), high(k), smallest(k), largest(k);
+  for (int64_t i = 0; i < k; ++i) {
+    store_f32(x.data, DType::bf16, i, static_cast<float>(i % 5));
+    store_f32(x.data, DType::bf16, x.stride + i, static_cast<float>(i % 3 - 9));
+    low[i] = high[i] = 0.5f;
+    smallest[i] = static_cast<float>(i % 3 - 9);
+    largest[i] = i % 5 ? static_cast<float>(i % 5) : 0.5f;
+  }
+  run_on_card(ColumnRange{x.data, low.data, high.data, 2, k, x.stride, DType::bf16}, "sm80");
+  check_same(low.data, smallest.data, k, k, "lowest of far rows");
+  check_same(high.data, largest.data, k, k, "highest of far rows");
+}
+#endif
+
 PW_CASE(smooth_scales_formula) {
   for (int64_t k : {1, 31, 257}) {
     Buffer<float> low(k), high(k), most(k), scale(k), expected(k);

@@ -15,6 +15,10 @@
 #include <string>
 #include <vector>
 
+#if defined(PW_EMULATED)
+#include <sys/mman.h>
+#endif
+
 #include "runtime.cuh"
 #include "pennyweight/cuda.h"
 #include "pennyweight/numerics.h"
@@ -55,6 +59,24 @@ struct Buffer {
   T& operator[](size_t i) { return data[i]; }
   const T& operator[](size_t i) const { return data[i]; }
 };
+
+#if defined(PW_EMULATED)
+// Two rows of k 16-bit floats, more than 2^31 elements apart; what lies between takes no memory.
+struct FarRows {
+  static constexpr int64_t stride = (int64_t{1} << 31) + 8;
+  const int64_t bytes;
+  void* data;
+
+  explicit FarRows(int64_t k)
+      : bytes((stride + k) * 2),
+        data(mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)) {
+    if (data == MAP_FAILED) throw std::runtime_error("no address space");
+  }
+  ~FarRows() { munmap(data, bytes); }
+  FarRows(const FarRows&) = delete;
+  FarRows& operator=(const FarRows&) = delete;
+};
+#endif
 
 struct Settings {
   uint64_t seed = 0;

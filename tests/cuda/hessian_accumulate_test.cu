@@ -124,6 +124,26 @@ PW_CASE(hessian_accumulate_many_tokens) {
   by_splits({4096 + 37, 5, kF32}, 1);
 }
 
+#if defined(PW_EMULATED)
+PW_CASE(hessian_accumulate_rows_more_than_two_to_the_31_elements_apart) {
+  const int64_t k = 72;
+  const FarRows x(k);
+  Buffer<float> h(k * k);
+  for (int64_t i = 0; i < k; ++i) {  // small whole numbers: the sums are exact
+    store_f32(x.data, DType::bf16, i, static_cast<float>(i % 13 - 6));
+    store_f32(x.data, DType::bf16, x.stride + i, static_cast<float>(i % 7 - 3));
+  }
+  for (size_t i = 0; i < h.count; ++i) h[i] = 0.0f;
+  run_on_card(HessianAccumulate{x.data, h.data, 2, k, x.stride, kBf16}, "sm80");
+  for (int64_t i = 0; i < k; ++i)
+    for (int64_t j = 0; j <= i; ++j) {
+      const float want = static_cast<float>((i % 13 - 6) * (j % 13 - 6) + (i % 7 - 3) * (j % 7 - 3));
+      check(h[i * k + j] == want, "far rows: row " + std::to_string(i) + " column " + std::to_string(j) + " is " +
+                                      std::to_string(h[i * k + j]) + ", expected " + std::to_string(want));
+    }
+}
+#endif
+
 PW_CASE(hessian_accumulate_adds_to_h) {
   Problem problem({40, 33, kBf16, 7});
   run_on_card(problem.op);

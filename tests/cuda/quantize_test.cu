@@ -8,9 +8,6 @@
 #include "harness.h"
 #include "quantize_sm80.cuh"
 #include "reference/reference.h"
-#if defined(PW_EMULATED)
-#include <sys/mman.h>
-#endif
 
 namespace pennyweight::tests {
 namespace {
@@ -155,19 +152,18 @@ PW_CASE(quantize_every_bfloat16_fp8) { check_every_bfloat16(reference::quantize_
 
 #if defined(PW_EMULATED)
 PW_CASE(quantize_rows_more_than_two_to_the_31_elements_apart) {
-  const int64_t stride = (int64_t{1} << 31) + 8, k = 72, bytes = (stride + k) * 2;
-  void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (memory == MAP_FAILED) throw std::runtime_error("no address space");
+  const int64_t k = 72;
+  const FarRows x(k);
   for (int64_t i = 0; i < k; ++i) {
-    store_f32(memory, DType::bf16, i, normal());
-    store_f32(memory, DType::bf16, stride + i, normal());
+    store_f32(x.data, DType::bf16, i, normal());
+    store_f32(x.data, DType::bf16, x.stride + i, normal());
   }
   Codes got(2, k), expected(2, k);
   QuantizePerTokenInt8 op{};
-  op.x = memory;
+  op.x = x.data;
   op.m = 2;
   op.k = k;
-  op.x_stride = stride;
+  op.x_stride = x.stride;
   op.x_dtype = DType::bf16;
   op.codes = expected.codes.data;
   op.scale = expected.scale.data;
@@ -176,7 +172,6 @@ PW_CASE(quantize_rows_more_than_two_to_the_31_elements_apart) {
   op.scale = got.scale.data;
   run_on_card(op);
   check_codes(got, expected, 2, k, "far rows");
-  munmap(memory, bytes);
 }
 #endif
 
