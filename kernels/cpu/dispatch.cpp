@@ -43,7 +43,8 @@ Device detect() {
   return d;
 }
 
-constexpr const char* kCardNames[] = {"sm80", "sm89", "sm90a"};  // of implementations for cards, see cuda.h
+// Of implementations for cards (cuda/ops.cpp), in a build without them too.
+constexpr const char* kCardNames[] = {"sm80", "sm80_w8a16", "sm80_decoded", "sm89", "sm90"};
 
 // The library's own copy of an implementation's name, or null.
 const char* known(const char* name) {
@@ -77,7 +78,9 @@ Status check_name(const char* name) {
   if (!known(name))
     say(&status, Code::unsupported,
         std::string("PENNYWEIGHT_FORCE: no implementation is called '") + name +
-            "'; use one of reference, avx2, avx512vnni, avx512bf16, or sm80, sm89, sm90a on a card");
+            "'; use one of reference, avx2, avx512vnni, avx512bf16, or on a card one of sm80, sm80_w8a16, "
+            "sm80_decoded, "
+            "sm89, sm90");
   else if (r >= 0 && !machine_has(r, device()))
     say(&status, Code::unsupported,
         std::string("PENNYWEIGHT_FORCE: this machine lacks what '") + name + "' needs; unset it, or force a lower one");

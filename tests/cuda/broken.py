@@ -616,8 +616,8 @@ VARIANTS = [
     sm90(
         "strict_asks_hopper_of_every_card",
         "dispatch.cpp",
-        "better |= info->implementations[i].is_for(card);",
-        "better = true;",
+        "info->implementations[i].is_for(card) && ",
+        "",
         "none",
         "is refused its best",
         "best_on_hopper_alone",

@@ -128,4 +128,31 @@ def test_a_saved_model_is_loaded_on_the_card() -> None:
     assert state.guards == 0
 
 
+def test_accelerate_takes_a_model_that_is_on_the_card() -> None:
+    import transformers
+
+    for name in RECIPES:
+        model, _ = quantized(name, None)
+        with tempfile.TemporaryDirectory() as folder:
+            pw.save(model, Path(folder) / "out")
+            loaded = transformers.AutoModelForCausalLM.from_pretrained(
+                Path(folder) / "out", dtype=torch.bfloat16, attn_implementation="eager"
+            )
+        pw.accelerate(loaded.to("cuda:1"))
+        assert {str(t.device) for t in (*loaded.parameters(), *loaded.buffers())} == {"cuda:1"}, name
+        assert distance(logits(loaded), logits(model.to("cuda:1"))) < 1e-12, name
+
+
+def test_a_decoder_compiles_without_graph_breaks() -> None:
+    for name in RECIPES:
+        model = model_for_card().to("cuda")
+        recipe = pw.Recipe(name, algorithm="rtn", **({"group_size": 32} if name == "W4A16-INT" else {}))
+        pw.quantize(model, recipe, progress=False, fuse=True)
+        want = logits(model)
+        there, torch.cuda.is_available = torch.cuda.is_available, lambda: False  # no random state to keep
+        compiled = torch.compile(model, fullgraph=True, backend="eager", dynamic=False)
+        assert torch.equal(logits(compiled), want), name
+        torch.cuda.is_available = there
+
+
 run(dict(globals()))

@@ -23,6 +23,13 @@ def test_operators_on_cards_are_those_of_the_registry() -> None:
         assert has == (name in ON_CARDS or name in IN_PYTHON) or not _C.cuda()["built"], name
 
 
+def test_every_implementation_for_cards_can_be_forced() -> None:
+    for name in {name for op in ON_CARDS for name in _C.ops()[op]["cuda"]}:
+        _C.force(name)
+        assert _C.forced() == name
+    _C.force(None)
+
+
 def test_fake_tensors_on_cuda_keep_their_device() -> None:
     with FakeTensorMode():
         x = torch.empty(2, 3, 64, dtype=torch.bfloat16, device="cuda")
@@ -58,10 +65,19 @@ def compile_fake_card(folder: Path, name: str) -> tuple[Path, Path]:
 
 
 @pytest.mark.skipif(not _C.cuda()["built"], reason="NOT CHECKED: pennyweight was built without CUDA")
-@pytest.mark.parametrize("name", ["torch_cuda", "torch_of_another_name"])
-@pytest.mark.parametrize("script", ["on_fake_card.py", "calibrate_on_fake_card.py"])
-def test_on_a_fake_card(emulated: Build, tmp_path: Path, script: str, name: str) -> None:
-    """Results, device, stream, device guard, errors; the kernels emulated.
+@pytest.mark.parametrize(
+    ("script", "name", "compute"),
+    [
+        ("on_fake_card", "torch_cuda", "80"),
+        ("on_fake_card", "torch_of_another_name", "89"),
+        ("calibrate_on_fake_card", "torch_cuda", "80"),
+        ("models_on_fake_card", "torch_cuda", "89"),
+        ("models_on_fake_card", "torch_of_another_name", "80"),
+        ("benchmarks_on_fake_card", "torch_cuda", "89"),
+    ],
+)
+def test_on_a_fake_card(emulated: Build, tmp_path: Path, script: str, name: str, compute: str) -> None:
+    """Results, device, stream, device guard, errors, whole models; the kernels emulated.
 
     A torch whose CUDA half has another name is asked for its stream through the device-neutral interface.
     """
@@ -69,7 +85,7 @@ def test_on_a_fake_card(emulated: Build, tmp_path: Path, script: str, name: str)
     half = emulated("none") / "libemulated_cards.so"
     kernels = Path(_C.__file__).parent / "libpennyweight_kernels.so"
     result = subprocess.run(
-        [sys.executable, ROOT / "tests/cuda" / script, kernels, torch_cuda, card, "80"],
+        [sys.executable, ROOT / f"tests/cuda/{script}.py", kernels, torch_cuda, card, compute],
         env=os.environ | {"LD_PRELOAD": str(half)},
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
     )  # fmt: skip
