@@ -204,5 +204,7 @@ def _line(row: Row) -> str:
     side = row.get("impl") or "peer:" + row["peer"]
     error = "-" if row["error"] is None else f"{row['error']:.4f}"
     ratio = "-" if row["vs_bf16"] is None else f"{row['vs_bf16']:.2f}x"
-    speed = f"{row['median_us']:>10.1f}{row['tflop_per_s']:>9.1f}{row['gb_per_s']:>7.0f}{row['copy_share']:>7.1%}"
+    speed = (
+        f"{row['median_us']:>10.1f}{row['tflop_per_s']:>9.1f}{row['gb_per_s']:>7.0f}{row['copy_share']:>7.1%}"
+    )
     return f"{row['op']:<22}{side:<24}{row['M']:>6}{row['N']:>7}{row['K']:>7}{speed}{ratio:>9}{error:>9}"
