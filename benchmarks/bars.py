@@ -217,12 +217,21 @@ def verdicts(rows: list[Row], limits: dict[str, float]) -> list[str]:
     return out
 
 
+def of_result(result: dict[str, Any]) -> list[str]:
+    """Say the same of all that a file of results holds, a card's by its own bars."""
+    if "card" not in result["about"]:
+        return verdicts(result["rows"], result["limits"])
+    from card import bars as of_card
+
+    return of_card.verdicts([*result["rows"], *result.get("models", [])])
+
+
 def main() -> None:
     """Judge saved results, this machine's by default."""
     for path in map(Path, sys.argv[1:] or [str(machine.results_file())]):
         result: dict[str, Any] = json.loads(path.read_text())
         print(f"{result['about']['machine']}, {result['about']['date']}, commit {result['about']['commit']}")
-        print("\n".join(verdicts(result["rows"], result["limits"])))
+        print("\n".join(of_result(result)))
 
 
 if __name__ == "__main__":

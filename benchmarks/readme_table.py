@@ -130,8 +130,33 @@ def models(rows: Rows) -> str:
     return "\n".join(lines)
 
 
+def card(result: dict[str, Any]) -> str:
+    """Draw what bench_card.py measured on a card: layers and whole models against torch's bfloat16."""
+    about = result["about"]
+    rows = [r for r in result["rows"] if r["op"] in SCHEMES.values() and "impl" in r]
+    ms = [m for m in TOKENS if any(r["M"] == m for r in rows)]
+    lines = [
+        f"{about['machine']}, against torch's bfloat16: one linear layer (L2 flushed, geometric mean over "
+        f"{len({(r['N'], r['K']) for r in rows})} shapes, slowest in brackets) and whole models. Torch "
+        f"{about['torch']}, {about['date']}, commit {about['commit']}.",
+        "",
+        "| format | " + " | ".join(f"M = {m}" for m in ms) + " | prefill | decode |",
+        "|---" * (len(ms) + 3) + "|",
+    ]
+    for scheme, op in SCHEMES.items():
+        mine = [r for r in rows if r["op"] == op]
+        whole = next((r for r in result.get("models", []) if r["format"] == scheme), None)
+        cells = [_cell([r for r in mine if r["M"] == m], "vs_bf16") for m in ms]
+        cells += [f"{whole[f'{part}_vs_bf16']:.2f} x" if whole else "-" for part in ("prefill", "decode")]
+        if mine:
+            lines.append(f"| {scheme} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 def tables(result: dict[str, Any]) -> str:
     """Draw all that was measured on one machine."""
+    if "card" in result["about"]:
+        return card(result)
     return "\n\n".join([measured(result), *([models(result["models"])] if result.get("models") else [])])
 
 

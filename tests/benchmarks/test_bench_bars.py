@@ -157,4 +157,21 @@ def test_saved_results_can_be_shown_and_judged(path: Path) -> None:
     assert readme_table.tables(result) in readme_table.README.read_text(), (
         "run python benchmarks/readme_table.py"
     )
-    bars.verdicts(result["rows"], result["limits"])
+    bars.of_result(result)
+
+
+def test_a_cards_results_are_shown_and_judged_by_bars_of_their_own() -> None:
+    def layer(op: str, m: int, us: float, **more: Any) -> results.Row:
+        return row(8192, 8192, m, us, op=op, vs_bf16=2.0, **more)
+
+    about = {"card": {"compute": 90}, "machine": "Some GPU", "torch": "2", "date": "d", "commit": "c"}
+    rows = [layer("linear_w4a16", m, us, impl="sm80") for m, us in ((1, 15.0), (16, 25.0))]
+    models = [{"format": "W4A16-INT", "prefill_vs_bf16": 1.5, "decode_vs_bf16": 2.4}]
+    result = {"about": about, "limits": {}, "rows": rows, "models": models}
+    text = readme_table.tables(result)
+    assert "Some GPU" in text and "| W4A16-INT | 2.00 x | 2.00 x | 1.50 x | 2.40 x |" in text
+    said = [line for line in bars.of_result(result) if not line.startswith("not measured")]
+    assert said == [
+        "missed       W4A16 M = 1..16, 8192^2, us <= 20: 25",
+        "met          decode W4A16-INT, of bf16 >= 1.9: 2.4",
+    ]
