@@ -101,7 +101,7 @@ $(VENV)/pyvenv.cfg:
 $(CONSTRAINT): FORCE | $(VENV)/pyvenv.cfg
 	@echo '$(TORCH)' | cmp -s - $@ || echo '$(TORCH)' > $@
 
-$(VENV)/.tools: $(CONSTRAINT) pyproject.toml
+$(VENV)/.tools: $(CONSTRAINT) pyproject.toml Makefile
 	$(PIP) torch numpy "cmake>=3.26" ninja "pybind11>=2.13" "scikit-build-core>=0.10"
 	$(PIP) --no-deps $(CUTLASS)
 	@touch $@
