@@ -41,6 +41,15 @@ TOKENS = (1, 4, 16, 64, 256, 1024)
 Rows = list[dict[str, Any]]
 
 
+def _on_cards(names: list[str], compute: int) -> str:
+    """What a card runs of an op's implementations, best first; those on decoded weights are for many tokens."""
+    able = [name for name in names if int(name.removeprefix("sm").split("_")[0]) <= compute]
+    decoded = [name for name in able if name.endswith("_decoded")]
+    few = next((name for name in able if name not in decoded), None)
+    many = f" (many tokens: `{decoded[0]}`)" if decoded else ""
+    return f"`{few}`{many}, not yet run on a card" if few else "none"
+
+
 def grid(ops: dict[str, Any]) -> str:
     """Draw which implementation each processor runs for each scheme."""
     names = list(DEVICES.values())
@@ -52,11 +61,7 @@ def grid(ops: dict[str, Any]) -> str:
             cells.append("plain loops" if able[0] == "reference" else f"`{able[0]}`")
         lines.append(f"| {device} | " + " | ".join(cells) + " |")
     for device, compute in CARDS.items():
-        able = [
-            [name for name in ops[op]["cuda"] if int(name.removeprefix("sm").split("_")[0]) <= compute]
-            for op in SCHEMES.values()
-        ]
-        cells = [f"`{names[0]}`, not yet run on a card" if names else "none" for names in able]
+        cells = [_on_cards(ops[op]["cuda"], compute) for op in SCHEMES.values()]
         lines.append(f"| {device} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

@@ -50,5 +50,5 @@ def test_kernel_library_exports_its_interface_alone() -> None:
         for name in ("choose", "choose_cuda", "cuda_op", "cuda_run_count", "cuda_state", "cuda_workspace_bytes",
                      "device", "find_card", "force", "forced", "last_cuda_run", "last_run", "op_info",
                      "prefer_huge_pages", "run", "run_count", "run_cuda",
-                     "set_interrupt_check", "strict")
+                     "set_half_gemm", "set_interrupt_check", "strict")
     }  # fmt: skip

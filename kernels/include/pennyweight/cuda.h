@@ -54,7 +54,7 @@ struct HalfOperands {
 };
 using HalfGemm = int (*)(const HalfOperands& operands, const CudaCall& call);
 PW_API void set_half_gemm(HalfGemm gemm);  // null: there is none
-PW_API HalfGemm half_gemm();
+HalfGemm half_gemm();
 
 struct CudaImplementation {
   const char* name;
