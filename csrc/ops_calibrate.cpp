@@ -178,29 +178,26 @@ Tensor smooth_scales(const Tensor& low, const Tensor& high, const Tensor& weight
   return scale;
 }
 
+// What runs on CPUs and on cards alike.
+template <class Library>
+void implement(Library& m) {
+  m.impl("hessian_accumulate", TORCH_BOX(&hessian_accumulate));
+  m.impl("gptq_columns", TORCH_BOX(&gptq_columns));
+  m.impl("weight_scales", TORCH_BOX(&weight_scales));
+  m.impl("quantize_weight", TORCH_BOX(&quantize_weight));
+  m.impl("column_range", TORCH_BOX(&column_range));
+  m.impl("column_abs_max", TORCH_BOX(&column_abs_max));
+  m.impl("smooth_scales", TORCH_BOX(&smooth_scales));
+}
+
 }  // namespace
 }  // namespace pennyweight::torch_ops
 
 STABLE_TORCH_LIBRARY_IMPL(pennyweight, CPU, m) {
   using namespace pennyweight::torch_ops;
-  m.impl("hessian_accumulate", TORCH_BOX(&hessian_accumulate));
+  implement(m);
   m.impl("gptq_quantize", TORCH_BOX(&gptq_quantize));
-  m.impl("gptq_columns", TORCH_BOX(&gptq_columns));
-  m.impl("weight_scales", TORCH_BOX(&weight_scales));
-  m.impl("quantize_weight", TORCH_BOX(&quantize_weight));
-  m.impl("column_range", TORCH_BOX(&column_range));
-  m.impl("column_abs_max", TORCH_BOX(&column_abs_max));
-  m.impl("smooth_scales", TORCH_BOX(&smooth_scales));
 }
 
 // (gptq_quantize on a card is python/pennyweight/ops/gptq_on_card.py, on top of gptq_columns and torch's factorization)
-STABLE_TORCH_LIBRARY_IMPL(pennyweight, CUDA, m) {
-  using namespace pennyweight::torch_ops;
-  m.impl("hessian_accumulate", TORCH_BOX(&hessian_accumulate));
-  m.impl("gptq_columns", TORCH_BOX(&gptq_columns));
-  m.impl("weight_scales", TORCH_BOX(&weight_scales));
-  m.impl("quantize_weight", TORCH_BOX(&quantize_weight));
-  m.impl("column_range", TORCH_BOX(&column_range));
-  m.impl("column_abs_max", TORCH_BOX(&column_abs_max));
-  m.impl("smooth_scales", TORCH_BOX(&smooth_scales));
-}
+STABLE_TORCH_LIBRARY_IMPL(pennyweight, CUDA, m) { pennyweight::torch_ops::implement(m); }

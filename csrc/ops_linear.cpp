@@ -157,25 +157,24 @@ Tensor linear_bf16(const Tensor& x, const Tensor& weight, const MaybeTensor& bia
   return y;
 }
 
+// What runs on CPUs and on cards alike.
+template <class Library>
+void implement(Library& m) {
+  m.impl("gemm_w8a8_int8", TORCH_BOX(&gemm_w8a8_int8));
+  m.impl("gemm_w8a8_fp8", TORCH_BOX(&gemm_w8a8_fp8));
+  m.impl("linear_w8a8_int8", TORCH_BOX(&linear_w8a8_int8));
+  m.impl("linear_w8a8_fp8", TORCH_BOX(&linear_w8a8_fp8));
+  m.impl("linear_w4a16", TORCH_BOX(&linear_w4a16));
+}
+
 }  // namespace
 }  // namespace pennyweight::torch_ops
 
 STABLE_TORCH_LIBRARY_IMPL(pennyweight, CPU, m) {
   using namespace pennyweight::torch_ops;
-  m.impl("gemm_w8a8_int8", TORCH_BOX(&gemm_w8a8_int8));
-  m.impl("gemm_w8a8_fp8", TORCH_BOX(&gemm_w8a8_fp8));
-  m.impl("linear_w8a8_int8", TORCH_BOX(&linear_w8a8_int8));
-  m.impl("linear_w8a8_fp8", TORCH_BOX(&linear_w8a8_fp8));
-  m.impl("linear_w4a16", TORCH_BOX(&linear_w4a16));
+  implement(m);
   m.impl("linear_w4a8_int8", TORCH_BOX(&linear_w4a8_int8));
   m.impl("linear_bf16", TORCH_BOX(&linear_bf16));
 }
 
-STABLE_TORCH_LIBRARY_IMPL(pennyweight, CUDA, m) {
-  using namespace pennyweight::torch_ops;
-  m.impl("gemm_w8a8_int8", TORCH_BOX(&gemm_w8a8_int8));
-  m.impl("gemm_w8a8_fp8", TORCH_BOX(&gemm_w8a8_fp8));
-  m.impl("linear_w8a8_int8", TORCH_BOX(&linear_w8a8_int8));
-  m.impl("linear_w8a8_fp8", TORCH_BOX(&linear_w8a8_fp8));
-  m.impl("linear_w4a16", TORCH_BOX(&linear_w4a16));
-}
+STABLE_TORCH_LIBRARY_IMPL(pennyweight, CUDA, m) { pennyweight::torch_ops::implement(m); }

@@ -179,35 +179,25 @@ Tensor unpack_nibbles(const Tensor& words, int64_t columns) {
   return codes;
 }
 
+// What runs on CPUs and on cards alike.
+template <class Library>
+void implement(Library& m) {
+  m.impl("pack_int8", TORCH_BOX(&pack_int8));
+  m.impl("unpack_int8", TORCH_BOX(&unpack_int8));
+  m.impl("dequantize_int8", TORCH_BOX(&dequantize_int8));
+  m.impl("pack_fp8", TORCH_BOX(&pack_fp8));
+  m.impl("unpack_fp8", TORCH_BOX(&unpack_fp8));
+  m.impl("dequantize_fp8", TORCH_BOX(&dequantize_fp8));
+  m.impl("pack_int4", TORCH_BOX(&pack_int4));
+  m.impl("unpack_int4", TORCH_BOX(&unpack_int4));
+  m.impl("dequantize_int4", TORCH_BOX(&dequantize_int4));
+  m.impl("pack_nibbles", TORCH_BOX(&pack_nibbles));
+  m.impl("unpack_nibbles", TORCH_BOX(&unpack_nibbles));
+}
+
 }  // namespace
 }  // namespace pennyweight::torch_ops
 
-STABLE_TORCH_LIBRARY_IMPL(pennyweight, CPU, m) {
-  using namespace pennyweight::torch_ops;
-  m.impl("pack_int8", TORCH_BOX(&pack_int8));
-  m.impl("unpack_int8", TORCH_BOX(&unpack_int8));
-  m.impl("dequantize_int8", TORCH_BOX(&dequantize_int8));
-  m.impl("pack_fp8", TORCH_BOX(&pack_fp8));
-  m.impl("unpack_fp8", TORCH_BOX(&unpack_fp8));
-  m.impl("dequantize_fp8", TORCH_BOX(&dequantize_fp8));
-  m.impl("pack_int4", TORCH_BOX(&pack_int4));
-  m.impl("unpack_int4", TORCH_BOX(&unpack_int4));
-  m.impl("dequantize_int4", TORCH_BOX(&dequantize_int4));
-  m.impl("pack_nibbles", TORCH_BOX(&pack_nibbles));
-  m.impl("unpack_nibbles", TORCH_BOX(&unpack_nibbles));
-}
+STABLE_TORCH_LIBRARY_IMPL(pennyweight, CPU, m) { pennyweight::torch_ops::implement(m); }
 
-STABLE_TORCH_LIBRARY_IMPL(pennyweight, CUDA, m) {
-  using namespace pennyweight::torch_ops;
-  m.impl("pack_int8", TORCH_BOX(&pack_int8));
-  m.impl("unpack_int8", TORCH_BOX(&unpack_int8));
-  m.impl("dequantize_int8", TORCH_BOX(&dequantize_int8));
-  m.impl("pack_fp8", TORCH_BOX(&pack_fp8));
-  m.impl("unpack_fp8", TORCH_BOX(&unpack_fp8));
-  m.impl("dequantize_fp8", TORCH_BOX(&dequantize_fp8));
-  m.impl("pack_int4", TORCH_BOX(&pack_int4));
-  m.impl("unpack_int4", TORCH_BOX(&unpack_int4));
-  m.impl("dequantize_int4", TORCH_BOX(&dequantize_int4));
-  m.impl("pack_nibbles", TORCH_BOX(&pack_nibbles));
-  m.impl("unpack_nibbles", TORCH_BOX(&unpack_nibbles));
-}
+STABLE_TORCH_LIBRARY_IMPL(pennyweight, CUDA, m) { pennyweight::torch_ops::implement(m); }

@@ -120,27 +120,21 @@ auto silu_mul_quantize_fp8(const Tensor& gate_up) {
   return silu_mul_quantize<SiluMulQuantizeFp8>("silu_mul_quantize_fp8", ScalarType::Byte, gate_up);
 }
 
+// What runs on CPUs and on cards alike.
+template <class Library>
+void implement(Library& m) {
+  m.impl("quantize_per_token_int8", TORCH_BOX(&quantize_per_token_int8));
+  m.impl("quantize_per_token_fp8", TORCH_BOX(&quantize_per_token_fp8));
+  m.impl("rms_norm", TORCH_BOX(&rms_norm));
+  m.impl("rms_norm_quantize_int8", TORCH_BOX(&rms_norm_quantize_int8));
+  m.impl("rms_norm_quantize_fp8", TORCH_BOX(&rms_norm_quantize_fp8));
+  m.impl("silu_mul_quantize_int8", TORCH_BOX(&silu_mul_quantize_int8));
+  m.impl("silu_mul_quantize_fp8", TORCH_BOX(&silu_mul_quantize_fp8));
+}
+
 }  // namespace
 }  // namespace pennyweight::torch_ops
 
-STABLE_TORCH_LIBRARY_IMPL(pennyweight, CPU, m) {
-  using namespace pennyweight::torch_ops;
-  m.impl("quantize_per_token_int8", TORCH_BOX(&quantize_per_token_int8));
-  m.impl("quantize_per_token_fp8", TORCH_BOX(&quantize_per_token_fp8));
-  m.impl("rms_norm", TORCH_BOX(&rms_norm));
-  m.impl("rms_norm_quantize_int8", TORCH_BOX(&rms_norm_quantize_int8));
-  m.impl("rms_norm_quantize_fp8", TORCH_BOX(&rms_norm_quantize_fp8));
-  m.impl("silu_mul_quantize_int8", TORCH_BOX(&silu_mul_quantize_int8));
-  m.impl("silu_mul_quantize_fp8", TORCH_BOX(&silu_mul_quantize_fp8));
-}
+STABLE_TORCH_LIBRARY_IMPL(pennyweight, CPU, m) { pennyweight::torch_ops::implement(m); }
 
-STABLE_TORCH_LIBRARY_IMPL(pennyweight, CUDA, m) {
-  using namespace pennyweight::torch_ops;
-  m.impl("quantize_per_token_int8", TORCH_BOX(&quantize_per_token_int8));
-  m.impl("quantize_per_token_fp8", TORCH_BOX(&quantize_per_token_fp8));
-  m.impl("rms_norm", TORCH_BOX(&rms_norm));
-  m.impl("rms_norm_quantize_int8", TORCH_BOX(&rms_norm_quantize_int8));
-  m.impl("rms_norm_quantize_fp8", TORCH_BOX(&rms_norm_quantize_fp8));
-  m.impl("silu_mul_quantize_int8", TORCH_BOX(&silu_mul_quantize_int8));
-  m.impl("silu_mul_quantize_fp8", TORCH_BOX(&silu_mul_quantize_fp8));
-}
+STABLE_TORCH_LIBRARY_IMPL(pennyweight, CUDA, m) { pennyweight::torch_ops::implement(m); }
