@@ -236,6 +236,52 @@ Rows same_rows(Name name, const Tensor& t, const Rows& like) {
   return rows_of(name, t, like.dtype);
 }
 
+Rows rows_for_each(Name name, const Tensor& t, const Rows& like) {
+  check_dtype(name, t, scalar_type_of(like.dtype));
+  const Rows out = rows_of(name, t, like.dtype);
+  if (out.rows != 1 && out.rows != like.rows)
+    fail_shape(name.op,
+               text(name) + " must have one row, or as many as x (" + std::to_string(like.rows) + ")" + came(name, t));
+  return out;
+}
+
+void check_rotary(const char* op, const Rows& x, const Rows& cos, const Rows& sin) {
+  const int64_t d = cos.columns;
+  if (d != sin.columns || d % 2 != 0 || x.columns % d != 0)
+    fail_shape(op, "cos and sin must be (..., D) with D even, and x (..., heads * D); got x: " + describe(x.tensor) +
+                       ", cos: " + describe(cos.tensor) + ", sin: " + describe(sin.tensor) +
+                       "; part of a head cannot be rotated alone");
+}
+
+Cached cached(Name name, const Tensor& t, const Rows& like) {
+  check_dtype(name, t, scalar_type_of(like.dtype));
+  if (t.dim() != 4 || t.numel() == 0)
+    fail_shape(name.op, text(name) + " must be (B, kv_heads, T, D), none empty" + came(name, t));
+  const Tensor held = t.size(3) == 1 || t.stride(3) == 1 ? t : torch::stable::contiguous(t);
+  return {held,      held.const_data_ptr(), t.size(0),      t.size(1),     t.size(2),
+          t.size(3), held.stride(0),        held.stride(1), held.stride(2)};
+}
+
+void check_attention(const char* op, const Rows& q, const Cached& keys, const Cached& values) {
+  const auto k = keys.tensor.sizes(), v = values.tensor.sizes();
+  const int64_t heads = q.columns / keys.columns;
+  if (std::vector<int64_t>(k.begin(), k.end()) == std::vector<int64_t>(v.begin(), v.end()) && q.rows == keys.batch &&
+      q.columns % keys.columns == 0 && heads % keys.heads == 0)
+    return;
+  fail_shape(op,
+             "q must be (B, heads * D), keys and values (B, kv_heads, T, D), heads a multiple of kv_heads; got q: " +
+                 describe(q.tensor) + ", keys: " + describe(keys.tensor) + ", values: " + describe(values.tensor) +
+                 "; only one token per sequence is decoded at a time");
+}
+
+Rows mask_rows(Name name, const Tensor& t, const Cached& keys) {
+  check_dtype(name, t, ScalarType::Bool);
+  if (t.dim() != 2 || t.size(0) != keys.batch || t.size(1) != keys.tokens)
+    fail_shape(name.op, text(name) + " must be (B, T) as keys are, " + std::to_string(keys.batch) + " by " +
+                            std::to_string(keys.tokens) + came(name, t));
+  return rows_of(name, t, DType::u8);
+}
+
 void check_weight(const char* op, const Tensor& x, const Tensor& weight) {
   check_matrix({op, "weight"}, weight);
   if (weight.size(1) != x.size(x.dim() - 1))

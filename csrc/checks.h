@@ -47,6 +47,19 @@ Rows bf16_rows(Name name, const Tensor& t);
 Rows same_rows(Name name, const Tensor& t, const Rows& like);  // shape and dtype of `like`
 int64_t half_of(Name name, const Rows& rows);                  // columns / 2, which must be whole
 
+// Rotary embedding: `like` has heads of as many columns as cos and sin, which have a row for each of its rows or one.
+Rows rows_for_each(Name name, const Tensor& t, const Rows& like);
+void check_rotary(const char* op, const Rows& x, const Rows& cos, const Rows& sin);
+// Cached keys or values: (batch, heads, tokens, columns), none empty, any strides but the last, dtype of `like`.
+struct Cached {
+  Tensor tensor;
+  const void* data;
+  int64_t batch, heads, tokens, columns, batch_stride, head_stride, token_stride;
+};
+Cached cached(Name name, const Tensor& t, const Rows& like);
+void check_attention(const char* op, const Rows& q, const Cached& keys, const Cached& values);
+Rows mask_rows(Name name, const Tensor& t, const Cached& keys);  // bool (batch, tokens)
+
 // A weight that is not packed must be (N, K), K as x has it.
 void check_weight(const char* op, const Tensor& x, const Tensor& weight);
 

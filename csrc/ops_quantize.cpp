@@ -101,6 +101,22 @@ std::tuple<Tensor, Tensor> silu_mul_quantize(const char* name, ScalarType codes_
   return {codes, scale};
 }
 
+Tensor silu_mul(const Tensor& gate_up) {
+  const Place place(gate_up);
+  const Rows rows = float_rows({"silu_mul", "gate_up"}, gate_up);
+  const int64_t k = half_of({"silu_mul", "gate_up"}, rows);
+  Tensor y = make(gate_up, rows.shape(k), scalar_type_of(rows.dtype));
+  SiluMul op{};
+  op.gate_up = rows.data;
+  op.y = data(y);
+  op.m = rows.rows;
+  op.k = k;
+  op.x_stride = rows.stride;
+  op.x_dtype = rows.dtype;
+  if (op.m > 0) run_on_torch(op);
+  return y;
+}
+
 auto quantize_per_token_int8(const Tensor& x, const MaybeTensor& smooth) {
   return quantize_per_token<QuantizePerTokenInt8>("quantize_per_token_int8", ScalarType::Char, x, smooth);
 }
@@ -130,6 +146,7 @@ void implement(Library& m) {
   m.impl("rms_norm_quantize_fp8", TORCH_BOX(&rms_norm_quantize_fp8));
   m.impl("silu_mul_quantize_int8", TORCH_BOX(&silu_mul_quantize_int8));
   m.impl("silu_mul_quantize_fp8", TORCH_BOX(&silu_mul_quantize_fp8));
+  m.impl("silu_mul", TORCH_BOX(&silu_mul));
 }
 
 }  // namespace

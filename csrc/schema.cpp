@@ -18,6 +18,11 @@ STABLE_TORCH_LIBRARY(pennyweight, m) {
       " -> (Tensor codes, Tensor scale, Tensor hidden)");
   m.def("silu_mul_quantize_int8(Tensor gate_up) -> (Tensor codes, Tensor scale)");
   m.def("silu_mul_quantize_fp8(Tensor gate_up) -> (Tensor codes, Tensor scale)");
+  m.def("silu_mul(Tensor gate_up) -> Tensor");
+
+  // what stands between the linear layers when a token is decoded
+  m.def("rotary(Tensor x, Tensor cos, Tensor sin) -> Tensor");
+  m.def("attention_decode(Tensor q, Tensor keys, Tensor values, float scale, Tensor? mask=None) -> Tensor");
 
   // linear layers -> (..., N)
   m.def(

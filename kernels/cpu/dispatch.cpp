@@ -133,7 +133,7 @@ std::string reasons(const OpInfo& info, const void* op) {
 std::array<const OpInfo*, kOps> find_all() {
   std::array<const OpInfo*, kOps> all = {};
   for (int i = 0; i < kOps; ++i) {
-    for (auto find : {cpu::quantize_info, cpu::linear_info, cpu::pack_info, cpu::calibrate_info})
+    for (auto find : {cpu::quantize_info, cpu::attention_info, cpu::linear_info, cpu::pack_info, cpu::calibrate_info})
       if (const OpInfo* info = find(static_cast<OpId>(i))) all[i] = info;
     if (all[i]) continue;
     std::fprintf(stderr, "pennyweight: op %d has no table\n", i);

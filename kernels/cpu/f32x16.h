@@ -224,6 +224,31 @@ inline float sum_lanes(F32x16 a) {
   return _mm_cvtss_f32(_mm_add_ss(q, _mm_shuffle_ps(q, q, 1)));
 }
 
+template <DType dtype>
+inline const void* at(const void* p, int64_t i) {
+  return static_cast<const char*>(p) + i * dtype_bytes(dtype);
+}
+template <DType dtype>
+inline void* at(void* p, int64_t i) {
+  return static_cast<char*>(p) + i * dtype_bytes(dtype);
+}
+
+inline F32x16 exp_f32(F32x16 x) {
+  x = max(splat(-87.0f), x);
+  x = min(splat(88.0f), x);  // NaN passes both
+  const F32x16 n = round_half_even(x * splat(1.44269504088896341f));
+  F32x16 r = fma(n, splat(-0.693359375f), x);
+  r = fma(n, splat(2.12194440e-4f), r);
+  F32x16 p = splat(1.9875691500e-4f);
+  p = fma(p, r, splat(1.3981999507e-3f));
+  p = fma(p, r, splat(8.3334519073e-3f));
+  p = fma(p, r, splat(4.1665795894e-2f));
+  p = fma(p, r, splat(1.6666665459e-1f));
+  p = fma(p, r, splat(5.0000001201e-1f));
+  p = fma(p, r * r, r) + splat(1.0f);
+  return p * as_float(shift_left<23>(to_int(n) + splat_i32(127)));
+}
+
 // Calls f(i, count) for runs of 16 elements, count < 16 in the last where k asks for it.
 template <class F>
 inline __attribute__((always_inline)) void for_each_16(int64_t k, F&& f) {

@@ -12,6 +12,7 @@ void rms_norm_quantize_int8(const RmsNormQuantizeInt8& op, const Executor& execu
 void rms_norm_quantize_fp8(const RmsNormQuantizeFp8& op, const Executor& executor);
 void silu_mul_quantize_int8(const SiluMulQuantizeInt8& op, const Executor& executor);
 void silu_mul_quantize_fp8(const SiluMulQuantizeFp8& op, const Executor& executor);
+void silu_mul(const SiluMul& op, const Executor& executor);
 void gemm_w8a8_int8(const GemmW8A8Int8& op, const Executor& executor);
 void linear_w8a8_int8(const LinearW8A8Int8& op, const Executor& executor);
 void linear_w4a8_int8(const LinearW4A8Int8& op, const Executor& executor);
@@ -24,6 +25,7 @@ void rms_norm_quantize_int8(const RmsNormQuantizeInt8& op, const Executor& execu
 void rms_norm_quantize_fp8(const RmsNormQuantizeFp8& op, const Executor& executor);
 void silu_mul_quantize_int8(const SiluMulQuantizeInt8& op, const Executor& executor);
 void silu_mul_quantize_fp8(const SiluMulQuantizeFp8& op, const Executor& executor);
+void silu_mul(const SiluMul& op, const Executor& executor);
 void gemm_w8a8_int8(const GemmW8A8Int8& op, const Executor& executor);
 void linear_w8a8_int8(const LinearW8A8Int8& op, const Executor& executor);
 void linear_w4a8_int8(const LinearW4A8Int8& op, const Executor& executor);

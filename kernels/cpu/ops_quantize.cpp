@@ -37,6 +37,10 @@ const Field silu_fields[] = {PW_FIELD(SiluMulQuantize, gate_up, input), PW_FIELD
                              PW_FIELD(SiluMulQuantize, k, integer),     PW_FIELD(SiluMulQuantize, x_stride, integer),
                              PW_FIELD(SiluMulQuantize, x_dtype, dtype)};
 
+const Field silu_mul_fields[] = {PW_FIELD(SiluMul, gate_up, input),    PW_FIELD(SiluMul, y, output),
+                                 PW_FIELD(SiluMul, m, integer),        PW_FIELD(SiluMul, k, integer),
+                                 PW_FIELD(SiluMul, x_stride, integer), PW_FIELD(SiluMul, x_dtype, dtype)};
+
 #define PW_QUANTIZE_IMPLEMENTATIONS(Op, name)                                                                       \
   {                                                                                                                 \
     {"avx512vnni", needs_avx512vnni, erased<Op, avx512vnni::name>}, {"avx2", needs_avx2, erased<Op, avx2::name>}, { \
@@ -51,6 +55,7 @@ const Implementation rms_int8[] = PW_QUANTIZE_IMPLEMENTATIONS(RmsNormQuantizeInt
 const Implementation rms_fp8[] = PW_QUANTIZE_IMPLEMENTATIONS(RmsNormQuantizeFp8, rms_norm_quantize_fp8);
 const Implementation silu_int8[] = PW_QUANTIZE_IMPLEMENTATIONS(SiluMulQuantizeInt8, silu_mul_quantize_int8);
 const Implementation silu_fp8[] = PW_QUANTIZE_IMPLEMENTATIONS(SiluMulQuantizeFp8, silu_mul_quantize_fp8);
+const Implementation silu[] = PW_QUANTIZE_IMPLEMENTATIONS(SiluMul, silu_mul);
 
 const OpInfo table[] = {
     make_info<QuantizePerTokenInt8>("quantize_per_token_int8", quantize_fields, quantize_int8),
@@ -60,6 +65,7 @@ const OpInfo table[] = {
     make_info<RmsNormQuantizeFp8>("rms_norm_quantize_fp8", rms_fields, rms_fp8),
     make_info<SiluMulQuantizeInt8>("silu_mul_quantize_int8", silu_fields, silu_int8),
     make_info<SiluMulQuantizeFp8>("silu_mul_quantize_fp8", silu_fields, silu_fp8),
+    make_info<SiluMul>("silu_mul", silu_mul_fields, silu),
 };
 
 }  // namespace

@@ -27,15 +27,6 @@ namespace {
 
 enum class Format { int8, fp8 };
 
-template <DType dtype>
-inline const void* at(const void* p, int64_t i) {
-  return static_cast<const char*>(p) + i * dtype_bytes(dtype);
-}
-template <DType dtype>
-inline void* at(void* p, int64_t i) {
-  return static_cast<char*>(p) + i * dtype_bytes(dtype);
-}
-
 // ---- where a row's codes go
 struct Codes {
   void* row;

@@ -6,6 +6,7 @@
 //   v = round(w * round((x + r) * rsqrt(mean + eps)))  rms_norm_quantize
 //   v = round(round(silu(gate)) * up)                  silu_mul_quantize
 //   codes, scale = quantize(v)                         quantize_codes.h
+// rms_norm and silu_mul give v itself.
 //
 // Shapes    x (M,K) any stride; codes (M,K); scale (M,); smooth, weight (K,)
 // Needs     any M, K (the last K mod 64 elements go through a padded buffer)
@@ -157,36 +158,26 @@ void rms_norm_quantize_row(const RmsNormQuantize& op, int64_t m) {
   op.scale[m] = quantize_row<format, dtype>({normed, nullptr, op.k, dtype}, codes_of(op, m), nullptr);
 }
 
-inline F32x16 exp_f32(F32x16 x) {
-  x = max(splat(-87.0f), x);
-  x = min(splat(88.0f), x);  // NaN passes both
-  const F32x16 n = round_half_even(x * splat(1.44269504088896341f));
-  F32x16 r = fma(n, splat(-0.693359375f), x);
-  r = fma(n, splat(2.12194440e-4f), r);
-  F32x16 p = splat(1.9875691500e-4f);
-  p = fma(p, r, splat(1.3981999507e-3f));
-  p = fma(p, r, splat(8.3334519073e-3f));
-  p = fma(p, r, splat(4.1665795894e-2f));
-  p = fma(p, r, splat(1.6666665459e-1f));
-  p = fma(p, r, splat(5.0000001201e-1f));
-  p = fma(p, r * r, r) + splat(1.0f);
-  return p * as_float(shift_left<23>(to_int(n) + splat_i32(127)));
-}
 inline F32x16 silu_f32(F32x16 g) {
   const F32x16 minus_g = as_float(bits(g) ^ splat_i32(INT32_MIN));
   return g / (splat(1.0f) + exp_f32(minus_g));
 }
 
-template <Format format, DType dtype>
-void silu_mul_quantize_row(const SiluMulQuantize& op, int64_t m) {
+template <DType dtype, Nan nan, class Op>
+inline void silu_mul_row(const Op& op, int64_t m, void* v) {
   const void* gate = at<dtype>(op.gate_up, m * op.x_stride);
   const void* up = at<dtype>(op.gate_up, m * op.x_stride + op.k);
-  void* v = value_row<dtype>(op.k);
   for_each_16(op.k, [&](int64_t i, int count) __attribute__((always_inline)) {
-    const F32x16 activated = round_value<dtype, Nan::whatever>(silu_f32(load<dtype>(at<dtype>(gate, i), count)));
-    const F32x16 value = round_value<dtype, Nan::whatever>(activated * load<dtype>(at<dtype>(up, i), count));
+    const F32x16 activated = round_value<dtype, nan>(silu_f32(load<dtype>(at<dtype>(gate, i), count)));
+    const F32x16 value = round_value<dtype, nan>(activated * load<dtype>(at<dtype>(up, i), count));
     store_rounded<dtype>(at<dtype>(v, i), value, count);
   });
+}
+
+template <Format format, DType dtype>
+void silu_mul_quantize_row(const SiluMulQuantize& op, int64_t m) {
+  void* v = value_row<dtype>(op.k);
+  silu_mul_row<dtype, Nan::whatever>(op, m, v);
   op.scale[m] = quantize_row<format, dtype>({v, nullptr, op.k, dtype}, codes_of(op, m), nullptr);
 }
 
@@ -205,6 +196,14 @@ template <Format format>
 void silu_mul_quantize(const SiluMulQuantize& op, const Executor& executor) {
   with_dtype(op.x_dtype, [&](auto tag) {
     parallel_for(executor, op.m, [&](int64_t m) { silu_mul_quantize_row<format, decltype(tag)::value>(op, m); });
+  });
+}
+
+inline void silu_mul_rows(const SiluMul& op, const Executor& executor) {
+  with_dtype(op.x_dtype, [&](auto tag) {
+    constexpr DType dtype = decltype(tag)::value;
+    parallel_for(executor, op.m,
+                 [&](int64_t m) { silu_mul_row<dtype, Nan::canonical>(op, m, at<dtype>(op.y, m * op.k)); });
   });
 }
 
@@ -235,4 +234,7 @@ void silu_mul_quantize(const SiluMulQuantize& op, const Executor& executor) {
   void silu_mul_quantize_int8(const SiluMulQuantizeInt8& op, const Executor& e) {   \
     silu_mul_quantize<Format::int8>(op, e);                                         \
   }                                                                                 \
-  void silu_mul_quantize_fp8(const SiluMulQuantizeFp8& op, const Executor& e) { silu_mul_quantize<Format::fp8>(op, e); }
+  void silu_mul_quantize_fp8(const SiluMulQuantizeFp8& op, const Executor& e) {     \
+    silu_mul_quantize<Format::fp8>(op, e);                                          \
+  }                                                                                 \
+  void silu_mul(const SiluMul& op, const Executor& e) { silu_mul_rows(op, e); }

@@ -34,6 +34,7 @@ const OpInfo* find(const OpInfo (&table)[Ops], OpId id) {
 
 // One per table file; dispatch.cpp asks them once for every id.
 const OpInfo* quantize_info(OpId id);
+const OpInfo* attention_info(OpId id);
 const OpInfo* linear_info(OpId id);
 const OpInfo* pack_info(OpId id);
 const OpInfo* calibrate_info(OpId id);

@@ -13,6 +13,7 @@ int rms_norm_quantize_int8(const RmsNormQuantizeInt8& op, const CudaCall& call);
 int rms_norm_quantize_fp8(const RmsNormQuantizeFp8& op, const CudaCall& call);
 int silu_mul_quantize_int8(const SiluMulQuantizeInt8& op, const CudaCall& call);
 int silu_mul_quantize_fp8(const SiluMulQuantizeFp8& op, const CudaCall& call);
+int silu_mul(const SiluMul& op, const CudaCall& call);
 
 // The same with rows of codes codes_stride bytes apart, for GEMMs whose rows begin at multiples of 16. What lies
 // between rows stays as it is.

@@ -31,6 +31,7 @@ PW_ROWS(RmsNormQuantizeInt8, rms_norm_quantize_int8);
 PW_ROWS(RmsNormQuantizeFp8, rms_norm_quantize_fp8);
 PW_ROWS(SiluMulQuantizeInt8, silu_mul_quantize_int8);
 PW_ROWS(SiluMulQuantizeFp8, silu_mul_quantize_fp8);
+PW_ROWS(SiluMul, silu_mul);
 
 const CudaImplementation gemm_w8a8_int8[] = {
     {"sm90", erased_why_not<GemmW8A8Int8, why_not_gemm_w8a8_int8_sm90>, erased<GemmW8A8Int8, gemm_w8a8_int8_sm90>,
@@ -179,6 +180,7 @@ const CudaOp table[] = {
     PW_OP(rms_norm_quantize_fp8),
     PW_OP(silu_mul_quantize_int8),
     PW_OP(silu_mul_quantize_fp8),
+    PW_OP(silu_mul),
     PW_OP(gemm_w8a8_int8),
     PW_OP(gemm_w8a8_fp8),
     PW_OP(linear_w8a8_int8),

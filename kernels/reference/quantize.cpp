@@ -75,15 +75,18 @@ void rms_norm_quantize(const RmsNormQuantize& op, const Executor& executor) {
   });
 }
 
+template <class Op>
+float silu_mul_value(const Op& op, int64_t row, int64_t i) {
+  const float gate = load_f32(op.gate_up, op.x_dtype, row * op.x_stride + i);
+  const float up = load_f32(op.gate_up, op.x_dtype, row * op.x_stride + op.k + i);
+  return round_to(op.x_dtype, round_to(op.x_dtype, silu_f32(gate)) * up);
+}
+
 template <Format format>
 void silu_mul_quantize(const SiluMulQuantize& op, const Executor& executor) {
   parallel_for(executor, op.m, [&](int64_t row) {
     std::vector<float> v(op.k);
-    for (int64_t i = 0; i < op.k; ++i) {
-      const float gate = load_f32(op.gate_up, op.x_dtype, row * op.x_stride + i);
-      const float up = load_f32(op.gate_up, op.x_dtype, row * op.x_stride + op.k + i);
-      v[i] = round_to(op.x_dtype, round_to(op.x_dtype, silu_f32(gate)) * up);
-    }
+    for (int64_t i = 0; i < op.k; ++i) v[i] = silu_mul_value(op, row, i);
     quantize_row<format>(v.data(), op.k, static_cast<uint8_t*>(op.codes) + row * op.k, op.scale + row);
   });
 }
@@ -114,6 +117,11 @@ void silu_mul_quantize_int8(const SiluMulQuantizeInt8& op, const Executor& execu
 }
 void silu_mul_quantize_fp8(const SiluMulQuantizeFp8& op, const Executor& executor) {
   silu_mul_quantize<Format::fp8>(op, executor);
+}
+void silu_mul(const SiluMul& op, const Executor& executor) {
+  parallel_for(executor, op.m, [&](int64_t row) {
+    for (int64_t i = 0; i < op.k; ++i) store_f32(op.y, op.x_dtype, row * op.k + i, silu_mul_value(op, row, i));
+  });
 }
 
 }  // namespace pennyweight::reference

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // reference.h: the plain loops, one per op. They are the specification; faster code answers to them.
 #pragma once
+#include "pennyweight/attention.h"
 #include "pennyweight/calibrate.h"
 #include "pennyweight/linear.h"
 #include "pennyweight/pack.h"
@@ -15,6 +16,9 @@ void rms_norm_quantize_int8(const RmsNormQuantizeInt8& op, const Executor& execu
 void rms_norm_quantize_fp8(const RmsNormQuantizeFp8& op, const Executor& executor);
 void silu_mul_quantize_int8(const SiluMulQuantizeInt8& op, const Executor& executor);
 void silu_mul_quantize_fp8(const SiluMulQuantizeFp8& op, const Executor& executor);
+void silu_mul(const SiluMul& op, const Executor& executor);
+void rotary(const Rotary& op, const Executor& executor);
+void attention_decode(const AttentionDecode& op, const Executor& executor);
 void gemm_w8a8_int8(const GemmW8A8Int8& op, const Executor& executor);
 void gemm_w8a8_fp8(const GemmW8A8Fp8& op, const Executor& executor);
 void linear_w8a8_int8(const LinearW8A8Int8& op, const Executor& executor);

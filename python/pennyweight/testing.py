@@ -101,6 +101,29 @@ def _silu_mul() -> list[Sample]:
     return [*plain, ((_strided(3, 2 * _K, torch.float16),), {})]
 
 
+def _rotary() -> list[Sample]:
+    samples: list[Sample] = []
+    for dtype, heads, d in zip(_FLOATS, (5, 3, 1), (64, 40, 6), strict=True):
+        samples.append(
+            ((_x(2, 3, heads * d, dtype=dtype), _x(6, d, dtype=dtype), _x(2, 3, d, dtype=dtype)), {})
+        )
+        samples.append(((_strided(3, heads * d, dtype), _x(1, d, dtype=dtype), _strided(3, d, dtype)), {}))
+    return [*samples, ((_x(0, 8), _x(1, 4), _x(1, 4)), {})]
+
+
+def _attention_decode() -> list[Sample]:
+    samples: list[Sample] = []
+    for dtype, heads, kv_heads, t, d in zip(
+        _FLOATS, (8, 6, 5), (2, 1, 5), (37, 16, 1), (64, 40, 5), strict=True
+    ):
+        q, cache = _x(2, heads * d, dtype=dtype), _x(2, 2, kv_heads, t + 3, d, dtype=dtype)
+        keys, values = cache[0, :, :, 3:], cache[1].transpose(1, 2).contiguous().transpose(1, 2)[:, :, :t]
+        samples.append(((q, keys, values, d**-0.5), {}))
+        mask = torch.arange(t) >= torch.tensor([[t // 2], [0]])
+        samples.append(((_x(2, 1, heads * d, dtype=dtype), keys, values, 0.3, mask), {}))
+    return [*samples, ((_x(1, 16), _x(1, 1, 9, 16), _x(1, 1, 9, 16), 1.0, torch.zeros(1, 9) > 0), {})]
+
+
 def _gemm(fp8: bool) -> list[Sample]:
     pack = ops.pack_fp8 if fp8 else ops.pack_int8
     weight = pack(_codes8(_N, _K, fp8))
@@ -211,6 +234,9 @@ _SAMPLES: dict[str, Callable[[], list[Sample]]] = {
     "rms_norm_quantize_fp8": _rms_norm,
     "silu_mul_quantize_int8": _silu_mul,
     "silu_mul_quantize_fp8": _silu_mul,
+    "silu_mul": _silu_mul,
+    "rotary": _rotary,
+    "attention_decode": _attention_decode,
     "gemm_w8a8_int8": lambda: _gemm(fp8=False),
     "gemm_w8a8_fp8": lambda: _gemm(fp8=True),
     "linear_w8a8_int8": lambda: _linear8(fp8=False),

@@ -765,6 +765,16 @@ VARIANTS = [
         "silu_mul_quantize_int8",
     ),
     Broken(
+        "silu_mul: values alone are not rounded after the gate",
+        "quantize_sm80.cuh",
+        "silu_mul_quantize_sm80.cu",
+        "    round_all<dtype>(gate);\n",
+        "",
+        "none",
+        "silu ",
+        "silu_mul",
+    ),
+    Broken(
         "rms_norm: eps is left out",
         "quantize_sm80.cuh",
         "rms_norm_quantize_sm80.cu",

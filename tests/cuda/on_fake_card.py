@@ -31,6 +31,8 @@ def test_operators_give_the_cpu_results() -> None:
             assert _C.last_cuda_run(name) == "sm80", name
             for a, b in zip(got, want, strict=True):
                 assert a.device == torch.device("cuda:1") and torch.equal(host(a), b), (name, dtype)
+        assert torch.equal(host(ops.silu_mul(card(x))), ops.silu_mul(x)), dtype
+        assert _C.last_cuda_run("silu_mul") == "sm80"
         for name in ("rms_norm_quantize_int8", "rms_norm_quantize_fp8", "rms_norm"):
             for residual in (None, torch.randn_like(x)):
                 want = getattr(ops, name)(x, gain, 1e-5, residual)

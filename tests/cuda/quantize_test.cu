@@ -407,6 +407,31 @@ void check_silu(const char* name, void (*reference)(const Op&, const Executor&))
       }
 }
 
+PW_CASE(silu_mul) {
+  for (const DType dtype : kTypes)
+    for (const Size size : sizes(dtype))
+      for (const int64_t extra : {0, 7}) {
+        Rows x(dtype, size.m, 2 * size.k, extra);
+        fill_awkward(x);
+        const int64_t count = size.m * size.k;
+        Buffer<unsigned char> got(count * dtype_bytes(dtype)), expected(count * dtype_bytes(dtype));
+        SiluMul op{};
+        op.gate_up = x.bytes.data;
+        op.m = size.m;
+        op.k = size.k;
+        op.x_stride = x.stride;
+        op.x_dtype = dtype;
+        op.y = expected.data;
+        reference::silu_mul(op, Executor{});
+        op.y = got.data;
+        run_on_card(op);
+        for (int64_t i = 0; i < count; ++i) {  // NaN of any payload
+          const float a = load_f32(got.data, dtype, i), b = load_f32(expected.data, dtype, i);
+          check(f32_bits(a) == f32_bits(b) || (a != a && b != b),
+                describe("silu", dtype, size, extra) + " at " + std::to_string(i));
+        }
+      }
+}
 PW_CASE(silu_mul_quantize_int8) { check_silu("silu int8", reference::silu_mul_quantize_int8); }
 PW_CASE(silu_mul_quantize_fp8) { check_silu("silu fp8", reference::silu_mul_quantize_fp8); }
 

@@ -94,9 +94,31 @@ class Plain:
 
     def silu_mul(self, op: str, gate_up: Tensor) -> tuple[Tensor, ...]:
         lead, k = gate_up.shape[:-1], gate_up.shape[-1] // 2
-        out = {"codes": torch.empty(*lead, k, dtype=codes_dtype(op)), "scale": torch.empty(*lead, 1)}
+        if op == "silu_mul":
+            out = {"y": torch.empty(*lead, k, dtype=gate_up.dtype)}
+        else:
+            out = {"codes": torch.empty(*lead, k, dtype=codes_dtype(op)), "scale": torch.empty(*lead, 1)}
         sizes = {"m": gate_up.numel() // (2 * k), "k": k, "x_stride": 2 * k, "x_dtype": NAMES[gate_up.dtype]}
         return self.run(op, out, gate_up=gate_up, **sizes)
+
+    def rotary(self, op: str, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, ...]:
+        d = cos.shape[-1]
+        sizes = {"m": x.numel() // x.shape[-1], "heads": x.shape[-1] // d, "d": d, "x_stride": x.shape[-1]}
+        strides = {f"{name}_stride": 0 if t.numel() == d else d for name, t in (("cos", cos), ("sin", sin))}
+        out = {"y": torch.empty(x.shape, dtype=x.dtype)}
+        return self.run(op, out, x=x, cos=cos, sin=sin, **sizes, **strides, x_dtype=NAMES[x.dtype])
+
+    def attention_decode(
+        self, op: str, q: Tensor, keys: Tensor, values: Tensor, scale: float, mask: Tensor | None = None
+    ) -> tuple[Tensor, ...]:
+        b, kv_heads, t, d = keys.shape
+        sizes = {"b": b, "heads": q.shape[-1] // d, "kv_heads": kv_heads, "t": t, "d": d}
+        strides = {"q_stride": q.shape[-1], "mask_stride": t}
+        for name in ("key", "value"):
+            strides |= {f"{name}_batch": kv_heads * t * d, f"{name}_head": t * d, f"{name}_token": d}
+        tensors = {"q": q, "keys": keys, "values": values, "mask": None if mask is None else mask.byte()}
+        out = {"y": torch.empty(q.shape, dtype=q.dtype)}
+        return self.run(op, out, **tensors, **sizes, **strides, scale=scale, x_dtype=NAMES[q.dtype])
 
     def gemm(
         self,
@@ -295,7 +317,8 @@ class Plain:
 _FAMILIES = {
     "quantize": ("quantize_per_token_int8", "quantize_per_token_fp8"),
     "rms_norm": ("rms_norm", "rms_norm_quantize_int8", "rms_norm_quantize_fp8"),
-    "silu_mul": ("silu_mul_quantize_int8", "silu_mul_quantize_fp8"),
+    "silu_mul": ("silu_mul_quantize_int8", "silu_mul_quantize_fp8", "silu_mul"),
+    **{name: (name,) for name in ("rotary", "attention_decode")},
     "gemm": ("gemm_w8a8_int8", "gemm_w8a8_fp8"),
     "linear8": ("linear_w8a8_int8", "linear_w8a8_fp8"),
     "linear4": ("linear_w4a16", "linear_w4a8_int8"),

@@ -20,6 +20,7 @@ SCALE = torch.ones(N)
 INT8 = torch.zeros(128 * K, dtype=torch.uint8)
 INT4 = ops.pack_int4(torch.zeros(N, K, dtype=torch.int8), torch.ones(N, K // 32), None, "bf16")
 BF16 = torch.zeros(N, K, dtype=torch.bfloat16)
+KEYS = torch.zeros(3, 2, 5, 16)
 FORM = (N, 32, "bf16", False)
 
 SHAPE: dict[str, tuple[Callable[[], Any], str]] = {
@@ -138,6 +139,45 @@ SHAPE: dict[str, tuple[Callable[[], Any], str]] = {
     "bf16-bias": (
         lambda: ops.linear_bf16(X.bfloat16(), BF16, SCALE[1:].bfloat16()),
         r"bias must have 70 elements; got bias: \[69\]",
+    ),
+    "rotary-rows": (
+        lambda: ops.rotary(X, X[:2], X[:2]),
+        r"cos must have one row, or as many as x \(3\); got cos: \[2, 96\]",
+    ),
+    "rotary-heads": (
+        lambda: ops.rotary(X, X[:, :36], X[:, :36]),
+        r"x \(\.\.\., heads \* D\); got x: \[3, 96\].*cos: \[3, 36\]",
+    ),
+    "rotary-odd": (lambda: ops.rotary(X[:, :9], X[:, :3], X[:, :3]), "with D even"),
+    "rotary-dtype": (lambda: ops.rotary(X, X.half(), X), "cos must be float32"),
+    "attention-batch": (
+        lambda: ops.attention_decode(X, KEYS[:2], KEYS[:2], 1.0),
+        r"q must be \(B, heads \* D\).*got q: \[3, 96\]",
+    ),
+    "attention-heads": (
+        lambda: ops.attention_decode(X[:, :80], KEYS, KEYS, 1.0),
+        r"heads a multiple of kv_heads; got q: \[3, 80\]",
+    ),
+    "attention-values": (
+        lambda: ops.attention_decode(X, KEYS, KEYS[:, :, 1:], 1.0),
+        r"values: \[3, 2, 4, 16\]",
+    ),
+    "attention-empty": (
+        lambda: ops.attention_decode(X, KEYS[:, :, :0], KEYS[:, :, :0], 1.0),
+        r"keys must be \(B, kv_heads, T, D\), none empty; got keys: \[3, 2, 0, 16\]",
+    ),
+    "attention-3d": (
+        lambda: ops.attention_decode(X, KEYS[0], KEYS[0], 1.0),
+        r"must be \(B, kv_heads, T, D\)",
+    ),
+    "attention-dtype": (lambda: ops.attention_decode(X, KEYS.half(), KEYS, 1.0), "keys must be float32"),
+    "attention-mask": (
+        lambda: ops.attention_decode(X, KEYS, KEYS, 1.0, torch.ones(3, 4) > 0),
+        r"mask must be \(B, T\) as keys are, 3 by 5; got mask: \[3, 4\]",
+    ),
+    "attention-mask-dtype": (
+        lambda: ops.attention_decode(X, KEYS, KEYS, 1.0, torch.ones(3, 5)),
+        "mask must be bool",
     ),
     "other-device": (
         lambda: ops.linear_w8a8_int8(X, INT8.to("meta"), SCALE),

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// quantize.h: per-token quantization of activations, alone and fused with what produces them; RMSNorm alone.
+// quantize.h: per-token quantization of activations, alone and fused with what produces them; RMSNorm and SiLU alone.
 //
 // A row's scale is amax / 127 (INT8) or amax / 448 (FP8 E4M3), float32, by true division; codes are
 // round-half-even(v / scale), clamped to -127..127 or saturated to +-448. An all-zero row has scale 0 and codes 0.
@@ -73,6 +73,15 @@ struct SiluMulQuantizeInt8 : SiluMulQuantize {
 };
 struct SiluMulQuantizeFp8 : SiluMulQuantize {
   static constexpr OpId id = OpId::silu_mul_quantize_fp8;
+};
+
+// y = round(round(silu(gate)) * up), what SiluMulQuantize quantizes.
+struct SiluMul {
+  const void* gate_up;  // (m, 2k): gate, then up
+  void* y;              // (m, k) contiguous
+  int64_t m, k, x_stride;
+  DType x_dtype;  // of gate_up and y
+  static constexpr OpId id = OpId::silu_mul;
 };
 
 }  // namespace pennyweight

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // registry.h: every op, its arguments by name, and the ordered list of its implementations.
 //
-// An op is a plain struct (linear.h, quantize.h, pack.h, calibrate.h) whose `id` names its entry here. Both extension
-// modules go through run(): one registry, one forced choice, one set of counters per process.
+// An op is a plain struct (linear.h, quantize.h, attention.h, pack.h, calibrate.h) whose `id` names its entry here.
+// Both extension modules go through run(): one registry, one forced choice, one set of counters per process.
 //
 // Choice: implementations are listed best first; the first whose why_not() is nullptr runs. A forced name
 // (force(), or PENNYWEIGHT_FORCE, read at the first run) takes the implementation of that name, or, for an op that has
@@ -26,6 +26,9 @@ enum class OpId : int32_t {
   rms_norm_quantize_fp8,
   silu_mul_quantize_int8,
   silu_mul_quantize_fp8,
+  silu_mul,
+  rotary,
+  attention_decode,
   gemm_w8a8_int8,
   gemm_w8a8_fp8,
   linear_w8a8_int8,

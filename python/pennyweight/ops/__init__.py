@@ -12,6 +12,7 @@ Raises (all of them):
 """
 
 from pennyweight.ops import _fake, gptq_on_card
+from pennyweight.ops.attention import attention_decode, rotary
 from pennyweight.ops.calibrate import (
     column_abs_max,
     column_range,
@@ -50,11 +51,13 @@ from pennyweight.ops.quantize import (
     rms_norm,
     rms_norm_quantize_fp8,
     rms_norm_quantize_int8,
+    silu_mul,
     silu_mul_quantize_fp8,
     silu_mul_quantize_int8,
 )
 
 __all__ = [
+    "attention_decode",
     "column_abs_max",
     "column_range",
     "dequantize_fp8",
@@ -80,6 +83,8 @@ __all__ = [
     "rms_norm",
     "rms_norm_quantize_fp8",
     "rms_norm_quantize_int8",
+    "rotary",
+    "silu_mul",
     "silu_mul_quantize_fp8",
     "silu_mul_quantize_int8",
     "smooth_scales",

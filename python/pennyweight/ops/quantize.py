@@ -80,3 +80,14 @@ def silu_mul_quantize_int8(gate_up: Tensor) -> tuple[Tensor, Tensor]:
 def silu_mul_quantize_fp8(gate_up: Tensor) -> tuple[Tensor, Tensor]:
     """As ``silu_mul_quantize_int8``, codes uint8 that hold E4M3."""
     return call("silu_mul_quantize_fp8", gate_up)
+
+
+def silu_mul(gate_up: Tensor) -> Tensor:
+    """Compute silu(gate) * up in one read of the row: what is quantized above.
+
+    Args:
+        gate_up: (..., 2K), any float: gate, then up.
+    Returns:
+        (..., K), rounded before and after the product as transformers' MLP is.
+    """
+    return call("silu_mul", gate_up)
