@@ -3,6 +3,7 @@
 
 joint.py      layers that read the same rows, as one weight
 block.py      the forward pass of a fused block
+decode.py     its attention while one token per sequence is decoded
 structure.py  whether a block is one that can be fused, by watching it
 """
 

@@ -10,7 +10,8 @@
 
 The attention module runs as it is, on the joint output of q, k and v in place of its hidden states: of those
 it only asks the shape's front and hands them to q_proj, k_proj and v_proj, each of which takes its columns.
-(`structure.py` has seen that before a block is fused.)
+(`structure.py` has seen that before a block is fused.) One token per sequence with a cache attends by `decode.py`
+instead, where the module computes what that does.
 
 A fused block keeps its modules, their names and its class, of which the new class is a subclass: hooks that
 transformers sets on the class of a block or of an attention module are found there. Hooks on the norms, the
@@ -26,6 +27,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from pennyweight import ops
+from pennyweight.fuse.decode import Decoding
 from pennyweight.fuse.joint import Part, join, joint_bias
 from pennyweight.layers import QuantizedLinear
 from pennyweight.swap import replace_module
@@ -52,14 +54,18 @@ class Fusion:
     Attributes:
         attention: q, k and v are one call; the norm before them another, with the quantization.
         mlp: Gate and up are one call; the residual and the norm before them another, with the quantization.
-        down: SiLU, its product and the quantization are one call, and down takes the codes.
+        silu: SiLU and its product are one call.
+        down: So is the quantization after them, and down takes the codes.
         eps: Of the two norms.
+        decoding: How one token per sequence attends on our own ops, None where the module's forward is needed.
     """
 
     attention: bool
     mlp: bool
+    silu: bool
     down: bool
     eps: tuple[float, float]
+    decoding: Decoding | None = None
 
 
 @dataclass(frozen=True)
@@ -97,7 +103,11 @@ class FusedBlock(nn.Module):
             rows, _ = _normed(self.joint_qkv, qkv, norm, eps, hidden_states, None)
         else:
             rows = self.input_layernorm(hidden_states)
-        attended: Tensor = attention(hidden_states=rows, **kwargs)[0]
+        decoding = fusion.decoding
+        if decoding is not None and decoding.takes(attention, rows, kwargs):
+            attended: Tensor = attention.o_proj(decoding.attend(rows, attention.v_proj.begin, kwargs))
+        else:
+            attended = attention(hidden_states=rows, **kwargs)[0]
         norm, eps = self.post_attention_layernorm, fusion.eps[1]
         if not fusion.mlp:
             hidden = hidden_states + attended
@@ -105,8 +115,11 @@ class FusedBlock(nn.Module):
             return out
         parts = (mlp.gate_proj, mlp.up_proj)
         gate_up, hidden = _normed(self.joint_gate_up, parts, norm, eps, attended, hidden_states)
-        if not fusion.down:
+        if not fusion.silu:
             out = hidden + mlp.down_proj(mlp.act_fn(mlp.gate_proj(gate_up)) * mlp.up_proj(gate_up))
+            return out
+        if not fusion.down:
+            out = hidden + mlp.down_proj(ops.silu_mul(gate_up)[..., : mlp.gate_proj.out_features])
             return out
         down: QuantizedLinear = mlp.down_proj
         codes, scale = _SILU_QUANTIZE[down.weight_kind](gate_up)

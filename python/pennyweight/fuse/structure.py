@@ -19,7 +19,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pennyweight.fuse import decode
 from pennyweight.fuse.block import DOWN, GATE_UP, NORMS, QKV, Fusion
+from pennyweight.fuse.decode import Decoding
 from pennyweight.layers import QuantizedLinear
 from pennyweight.swap import evaluating
 
@@ -131,13 +133,15 @@ def _judge(block: nn.Module, calls: dict[str, Call]) -> Found:
         )
         if why is not None:
             reasons[part] = why
-    mlp = MLP not in reasons
-    down = mlp and _takes_codes(block, calls)
-    return Found(Fusion(ATTENTION not in reasons, mlp, down, (eps[0] or 0.0, eps[1] or 0.0)), reasons)
+    attention, mlp = ATTENTION not in reasons, MLP not in reasons
+    silu = mlp and _is_silu(calls)
+    down = silu and _takes_codes(block)
+    decoding = _decoding(block, calls) if attention else None
+    return Found(Fusion(attention, mlp, silu, down, (eps[0] or 0.0, eps[1] or 0.0), decoding), reasons)
 
 
 def _none(reason: str) -> Found:
-    return Found(Fusion(False, False, False, (0.0, 0.0)), {"": reason})
+    return Found(Fusion(False, False, False, False, (0.0, 0.0)), {"": reason})
 
 
 def _wiring(calls: dict[str, Call]) -> str | None:
@@ -201,6 +205,16 @@ def _attention_reads_more(block: nn.Module, calls: dict[str, Call]) -> str | Non
     """Whether the attention module makes anything of its input but q, k and v: it gets NaN for it."""
     call = calls[ATTENTION]
     nan = torch.full_like(call.x, torch.nan)
+    with _kept(block, calls):
+        again = block.get_submodule(ATTENTION)(**{**call.kwargs, "hidden_states": nan})
+    if not _same(again[0], call.y):
+        return "its attention reads its input elsewhere than in q_proj, k_proj and v_proj"
+    return None
+
+
+@contextmanager
+def _kept(block: nn.Module, calls: dict[str, Call]) -> Iterator[None]:
+    """q, k and v give what they gave before, whatever they are given."""
 
     def kept(name: str, *_: Any) -> Any:
         return calls[name].output
@@ -208,10 +222,15 @@ def _attention_reads_more(block: nn.Module, calls: dict[str, Call]) -> str | Non
     with ExitStack() as stack:
         for name in QKV:
             stack.enter_context(block.get_submodule(name).register_forward_hook(partial(kept, name)))
-        again = block.get_submodule(ATTENTION)(**{**call.kwargs, "hidden_states": nan})
-    if not _same(again[0], call.y):
-        return "its attention reads its input elsewhere than in q_proj, k_proj and v_proj"
-    return None
+        yield
+
+
+def _decoding(block: nn.Module, calls: dict[str, Call]) -> Decoding | None:
+    call, attention = calls[ATTENTION], block.get_submodule(ATTENTION)
+    kwargs = {**call.kwargs, "hidden_states": call.x}
+    with _kept(block, calls):
+        q, k, v = (calls[name].y for name in QKV)
+        return decode.examine(attention, kwargs, q, k, v, call.y)
 
 
 def _mlp_differs(block: nn.Module, calls: dict[str, Call]) -> str | None:
@@ -222,14 +241,17 @@ def _mlp_differs(block: nn.Module, calls: dict[str, Call]) -> str | None:
     return None if _same(calls[MLP].y, calls[DOWN].y) else "its MLP gives more than down_proj"
 
 
-def _takes_codes(block: nn.Module, calls: dict[str, Call]) -> bool:
-    """Whether down can take the codes of silu(gate) · up."""
+def _is_silu(calls: dict[str, Call]) -> bool:
+    gate, up = (calls[name].y for name in GATE_UP)
+    return _same(calls[DOWN].x, functional.silu(gate) * up)
+
+
+def _takes_codes(block: nn.Module) -> bool:
+    """Whether down can take codes of the type that gate takes."""
     down, gate = block.get_submodule(DOWN), block.get_submodule(GATE_UP[0])
     if not isinstance(down, QuantizedLinear) or down.weight_kind not in _EIGHT_BITS:
         return False
-    silu = functional.silu(calls[GATE_UP[0]].y)
-    same = isinstance(gate, QuantizedLinear) and down.weight_kind == gate.weight_kind
-    return same and _same(calls[DOWN].x, silu * calls[GATE_UP[1]].y)
+    return isinstance(gate, QuantizedLinear) and down.weight_kind == gate.weight_kind
 
 
 def _same(a: Any, b: Any) -> bool:
