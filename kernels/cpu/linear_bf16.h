@@ -25,7 +25,8 @@
 //           24.5), 2 KB 23.4; the next four rows ahead, in the order of addresses, 26.5. 1, 2, 8 rows at a time
 //           without prefetch: 26, 27.9, 22.8.  M = 4: 29 ms; 2 rows 35.8, 8 rows 28.4; prefetch here too 32.9
 //           Zen 4, both cores, 33 GB/s, M = 1: 4 rows at a time, prefetched 512 B ahead 20 to 22 ms; next four rows to
-//           L2 16.9; one row at a time, no prefetch 15 to 18, 8 or 16 KB ahead to L2 13.3 to 17. Huge pages: nothing.
+//           L2 16.9; one row at a time, no prefetch 15 to 18, 8 or 16 KB ahead to L2 13.3 to 17,
+//           to L1 past L2 the same, which leaves L2 to others. Huge pages: nothing.
 //           avx512bf16: left out. Up to 3 rows of x memory is the limit; beyond, torch has that instruction itself
 #pragma once
 #include "lanes.h"
@@ -86,7 +87,7 @@ static void tile(const LinearBf16& op, int64_t n, int64_t m) {
   int64_t k = 0;
   for (; k + kStep <= op.k; k += kStep) {
     if constexpr (rows == 1 && tokens == 1)
-      _mm_prefetch(w + k + kPrefetchAlone, _MM_HINT_T1);
+      _mm_prefetch(w + k + kPrefetchAlone, _MM_HINT_NTA);
     else if constexpr (tokens <= kPrefetchTokens)
       unroll<rows>([&](auto r) PW_INLINE { _mm_prefetch(w + r * op.w_stride + k + kPrefetch, _MM_HINT_T0); });
     step(sum, w + k, op.w_stride, x + k, op.x_stride, [](const uint16_t* p) PW_INLINE { return load_pairs(p); });

@@ -73,7 +73,7 @@ void tile(const TileArgs& args) {
     const uint8_t* w = group;
     const char* ahead = prefetch;
     for (const uint8_t* end = w + panel.steps() * kStepBytes; w != end; w += kStepBytes, x += 2 * rows) {
-      unroll<lines>([&](auto i) PW_INLINE { _mm_prefetch(ahead + 64 * i, lines < 4 ? _MM_HINT_T1 : _MM_HINT_T0); });
+      unroll<lines>([&](auto i) PW_INLINE { _mm_prefetch(ahead + 64 * i, lines < 4 ? _MM_HINT_T1 : _MM_HINT_NTA); });
       ahead += 64 * lines;
       multiply_half<0, rows>(x, w, mask, acc);
       multiply_half<1, rows>(x, w, mask, acc);

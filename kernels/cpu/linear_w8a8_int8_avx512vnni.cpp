@@ -53,7 +53,7 @@ void tile(const TileArgs& args) {
     unroll<4>([&](auto j) PW_INLINE {
       asm volatile("vmovdqu64 %1, %0" : "=v"(weight[j]) : "m"(*reinterpret_cast<const __m512i*>(w + 64 * j)));
     });
-    unroll<lines>([&](auto i) PW_INLINE { _mm_prefetch(prefetch + 64 * i, lines < 4 ? _MM_HINT_T1 : _MM_HINT_T0); });
+    unroll<lines>([&](auto i) PW_INLINE { _mm_prefetch(prefetch + 64 * i, lines < 4 ? _MM_HINT_T1 : _MM_HINT_NTA); });
     prefetch += args.advance;
     unroll<rows>([&](auto r) PW_INLINE {
       __m512i token;
