@@ -53,7 +53,7 @@ class Decoding:
             and isinstance(where, tuple)
             and where[0].dtype == where[1].dtype == x.dtype
             and (mask is None or (mask.dtype == torch.bool and mask.shape[:3] == (x.shape[0], 1, 1)))
-            and attention.config._attn_implementation == self.settings
+            and _settings(attention) == self.settings
             and not (
                 attention._forward_hooks or attention._forward_pre_hooks or "forward" in attention.__dict__
             )
@@ -67,8 +67,13 @@ class Decoding:
         keys, values = turned[..., q_end:].view(shape), qkv[..., begin : begin + kv].view(shape)
         keys, values = kwargs["past_key_values"].update(keys, values, self.layer)
         mask = kwargs.get("attention_mask")
-        counts = None if mask is None else mask[:, 0, 0]
+        counts = None if mask is None else mask[:, 0, 0, : keys.shape[2]]
         return ops.attention_decode(turned[..., :q_end], keys, values, self.scale, counts)
+
+
+def _settings(attention: Any) -> str | None:
+    name: str | None = getattr(getattr(attention, "config", None), "_attn_implementation", None)
+    return name
 
 
 class _Cache:
@@ -113,8 +118,8 @@ def examine(
     Returns:
         None where `Decoding.attend` would compute something else.
     """
-    where, config = kwargs.get("position_embeddings"), getattr(attention, "config", None)
-    if not isinstance(where, tuple) or len(where) != 2 or q.shape[-1] % 64 != 0:
+    where, settings = kwargs.get("position_embeddings"), _settings(attention)
+    if settings is None or not isinstance(where, tuple) or len(where) != 2 or q.shape[-1] % 64 != 0:
         return None
     cache, attentions = _Cache(), _Attentions()
     with attentions:
@@ -126,10 +131,8 @@ def examine(
     sdpa = {**dict(zip(names, args, strict=False)), **given}
     query, d = sdpa["query"], keys.shape[-1]
     scale = sdpa.get("scale")
-    found = Decoding(
-        query.shape[1], keys.shape[1], d, d**-0.5 if scale is None else float(scale), layer,
-        getattr(config, "_attn_implementation", ""),
-    )  # fmt: skip
+    scale = d**-0.5 if scale is None else float(scale)
+    found = Decoding(query.shape[1], keys.shape[1], d, scale, layer, settings)
     groups = found.heads // found.kv_heads
     same = (
         not more

@@ -228,9 +228,12 @@ def _kept(block: nn.Module, calls: dict[str, Call]) -> Iterator[None]:
 def _decoding(block: nn.Module, calls: dict[str, Call]) -> Decoding | None:
     call, attention = calls[ATTENTION], block.get_submodule(ATTENTION)
     kwargs = {**call.kwargs, "hidden_states": call.x}
-    with _kept(block, calls):
-        q, k, v = (calls[name].y for name in QKV)
-        return decode.examine(attention, kwargs, q, k, v, call.y)
+    q, k, v = (calls[name].y for name in QKV)
+    try:
+        with _kept(block, calls):
+            return decode.examine(attention, kwargs, q, k, v, call.y)
+    except Exception:  # whatever a foreign module raises where it is handed a cache that is none
+        return None
 
 
 def _mlp_differs(block: nn.Module, calls: dict[str, Call]) -> str | None:
