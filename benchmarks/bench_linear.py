@@ -308,7 +308,11 @@ def main() -> None:
                 cases.append(case.run(m))
                 compare(cases[-1])
                 print("\n".join(map(line, cases[-1])), flush=True)
-    rows = [row for case in cases for row in case]
+            rows = [row for case in cases for row in case]
+            if options.json:
+                results.save(options.json, about, limits.to_dict(), rows, keep=False)
+            if options.save:
+                results.save(machine.results_file(), about, limits.to_dict(), rows, keep=True)
     print(
         "limits " + ", ".join(f"{k} {v / 1e9:.0f}" for k, v in limits.to_dict().items()) + " G/s, best seen"
     )
@@ -316,10 +320,6 @@ def main() -> None:
     slower = results.slower_than_larger(rows)
     print("\n".join(slower) or "no M is slower than a larger one (5 % slack on medians)")
     print("\n".join(bars.verdicts(rows, limits.to_dict())))
-    if options.json:
-        results.save(options.json, about, limits.to_dict(), rows, keep=False)
-    if options.save:
-        results.save(machine.results_file(), about, limits.to_dict(), rows, keep=True)
 
 
 if __name__ == "__main__":

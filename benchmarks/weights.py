@@ -13,7 +13,7 @@ from pennyweight import ops
 
 GROUP = 128
 #: Unit roundoffs: half the distance from 1 to the next number.
-U_F32, U_BF16 = 2.0**-24, 2.0**-8
+U_F64, U_F32, U_BF16 = 2.0**-53, 2.0**-24, 2.0**-8
 
 
 @dataclass
@@ -105,7 +105,8 @@ def error_over_bound(layer: Layer, x: Tensor, y: Tensor, rows: Tensor) -> float:
 
     The bound: one rounding to bfloat16 at the end, three in float32 before it, and what the sum rounds: of integers
     nothing, of their groups K / G additions, of FP8 codes K additions in any order; and where x is not quantized one
-    more rounding of each term to bfloat16, since a kernel may round weight · scale to x's dtype.
+    more rounding of each term to bfloat16, since a kernel may round weight · scale to x's dtype. What the
+    sum in float64 rounds is added: where integers add up to 0 it is all that there is.
 
     Returns:
         The largest error as a share of its bound: at most 1 for a right kernel, NaN or more for a wrong one.
@@ -115,7 +116,7 @@ def error_over_bound(layer: Layer, x: Tensor, y: Tensor, rows: Tensor) -> float:
     magnitude = activations.abs() @ layer.weight.abs().T
     k = x.shape[1]
     additions = k if layer.activation != "int8" else (k // layer.group if layer.group else 0)
-    per_term = additions * U_F32 + (0.0 if layer.activation else U_BF16)
+    per_term = additions * U_F32 + (0.0 if layer.activation else U_BF16) + k * U_F64
     bound = per_term * magnitude + (U_BF16 + 4 * U_F32) * exact.abs() + 1e-30
     share = (y[:, rows].double() - exact).abs() / bound
     return float("nan") if bool(share.isnan().any()) else float(share.max())
