@@ -13,8 +13,8 @@
 // Limit     four operations per 64 products and register: twice the rate of W8A8 on this instruction set
 // Tried     Zen 4, (4096, 4096), groups of 128, one thread, thread CPU time: M = 1 310 us, M = 16 2.2 ms (248 GOP/s).
 //           Prefetching a group's 66 lines at its start instead of along its steps: 517 us at M = 1. Passes of 6 rows
-//           by 16 outputs, 12 sums of 16 bits in registers and those of 32 in L1: 10 % faster at M = 4, the same 63 % of
-//           the peak from M = 16 on.
+//           by 16 outputs, 12 sums of 16 bits in registers and those of 32 in L1: 10 % faster at M = 4, the same 63 %
+//           of the peak from M = 16 on.
 #include "kernels_int8.h"
 #include "linear_w4a8_int8.h"
 
