@@ -12,7 +12,7 @@ import torch
 from fused import RECIPES, assert_alike, greedy, pair
 from torch import nn
 from torch.overrides import TorchFunctionMode
-from transformers import AttentionInterface, StaticCache
+from transformers import AttentionInterface, AttentionMaskInterface, StaticCache
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 import pennyweight as pw
@@ -137,9 +137,10 @@ def test_another_attention_function_is_not_replaced(make_model: Any, ids: torch.
 
     def own(module: Any, *args: Any, **kwargs: Any) -> Any:
         called.append(1)
-        return sdpa_attention_forward(module, *args, **kwargs)
+        return sdpa_attention_forward(module, *args[:3], None, *args[4:], **kwargs)
 
     AttentionInterface.register("own", own)
+    AttentionMaskInterface.register("own", lambda *_, **__: object())  # flex_attention's is no tensor either
     _, fused = pair(make_model, "W8A8-INT", "Llama")
     fused.set_attn_implementation("own")
     before = runs()

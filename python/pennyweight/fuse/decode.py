@@ -52,8 +52,8 @@ class Decoding:
             and kwargs.get("past_key_values") is not None
             and isinstance(where, tuple)
             and where[0].dtype == where[1].dtype == x.dtype
-            and (mask is None or (mask.dtype == torch.bool and mask.shape[:3] == (x.shape[0], 1, 1)))
             and _settings(attention) == self.settings
+            and (mask is None or (mask.dtype == torch.bool and mask.shape[:3] == (x.shape[0], 1, 1)))
             and not (
                 attention._forward_hooks or attention._forward_pre_hooks or "forward" in attention.__dict__
             )
