@@ -83,38 +83,39 @@ std::tuple<Tensor, Tensor, Tensor> rms_norm_quantize(const char* name, ScalarTyp
   return {codes, scale, norm.hidden};
 }
 
+// SiLU alone and before a quantization: what both read.
 template <class Op>
-std::tuple<Tensor, Tensor> silu_mul_quantize(const char* name, ScalarType codes_dtype, const Tensor& gate_up) {
-  const Place place(gate_up);
-  const Rows rows = float_rows({name, "gate_up"}, gate_up);
-  const int64_t k = half_of({name, "gate_up"}, rows);
-  Tensor codes = make(gate_up, rows.shape(k), codes_dtype), scale = make(gate_up, rows.shape(1), kFloat);
+struct Silu {
+  Place place;
+  Rows rows;
   Op op{};
-  op.gate_up = rows.data;
-  op.codes = data(codes);
-  op.scale = data<float>(scale);
-  op.m = rows.rows;
-  op.k = k;
-  op.x_stride = rows.stride;
-  op.x_dtype = rows.dtype;
-  if (op.m > 0) run_on_torch(op);
-  return {codes, scale};
-}
+
+  Silu(const char* name, const Tensor& gate_up) : place(gate_up), rows(float_rows({name, "gate_up"}, gate_up)) {
+    op.gate_up = rows.data;
+    op.m = rows.rows;
+    op.k = half_of({name, "gate_up"}, rows);
+    op.x_stride = rows.stride;
+    op.x_dtype = rows.dtype;
+  }
+};
 
 Tensor silu_mul(const Tensor& gate_up) {
-  const Place place(gate_up);
-  const Rows rows = float_rows({"silu_mul", "gate_up"}, gate_up);
-  const int64_t k = half_of({"silu_mul", "gate_up"}, rows);
-  Tensor y = make(gate_up, rows.shape(k), scalar_type_of(rows.dtype));
-  SiluMul op{};
-  op.gate_up = rows.data;
-  op.y = data(y);
-  op.m = rows.rows;
-  op.k = k;
-  op.x_stride = rows.stride;
-  op.x_dtype = rows.dtype;
-  if (op.m > 0) run_on_torch(op);
+  Silu<SiluMul> silu("silu_mul", gate_up);
+  Tensor y = make(gate_up, silu.rows.shape(silu.op.k), scalar_type_of(silu.rows.dtype));
+  silu.op.y = data(y);
+  if (silu.op.m > 0) run_on_torch(silu.op);
   return y;
+}
+
+template <class Op>
+std::tuple<Tensor, Tensor> silu_mul_quantize(const char* name, ScalarType codes_dtype, const Tensor& gate_up) {
+  Silu<Op> silu(name, gate_up);
+  Tensor codes = make(gate_up, silu.rows.shape(silu.op.k), codes_dtype);
+  Tensor scale = make(gate_up, silu.rows.shape(1), kFloat);
+  silu.op.codes = data(codes);
+  silu.op.scale = data<float>(scale);
+  if (silu.op.m > 0) run_on_torch(silu.op);
+  return {codes, scale};
 }
 
 auto quantize_per_token_int8(const Tensor& x, const MaybeTensor& smooth) {

@@ -11,13 +11,6 @@
 namespace pennyweight::reference {
 namespace {
 
-// Lanes 0-7 to 8-15, 0-3 to 4-7 ...
-float sum_lanes(float (&lane)[16]) {
-  for (int width = 8; width > 0; width /= 2)
-    for (int i = 0; i < width; ++i) lane[i] = lane[i] + lane[i + width];
-  return lane[0];
-}
-
 void attend(const AttentionDecode& op, int64_t b, int64_t head) {
   const int64_t kv = head / (op.heads / op.kv_heads);
   const int64_t q = b * op.q_stride + head * op.d, y = (b * op.heads + head) * op.d;

@@ -45,9 +45,7 @@ void quantize_per_token(const QuantizePerToken& op, const Executor& executor) {
 float inverse_rms(const float* v, int64_t k, double eps) {
   float lane[16] = {0};
   for (int64_t i = 0; i < k; ++i) lane[i % 16] = fma_f32(v[i], v[i], lane[i % 16]);
-  for (int width = 8; width > 0; width /= 2)
-    for (int i = 0; i < width; ++i) lane[i] = lane[i] + lane[i + width];
-  const float mean = lane[0] / static_cast<float>(k);
+  const float mean = sum_lanes(lane) / static_cast<float>(k);
   return 1.0f / __builtin_sqrtf(mean + static_cast<float>(eps));
 }
 

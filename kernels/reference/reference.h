@@ -9,6 +9,13 @@
 
 namespace pennyweight::reference {
 
+// Pairwise, as quantize.h says: lanes 0-7 to 8-15, 0-3 to 4-7 ...
+inline float sum_lanes(float (&lane)[16]) {
+  for (int width = 8; width > 0; width /= 2)
+    for (int i = 0; i < width; ++i) lane[i] = lane[i] + lane[i + width];
+  return lane[0];
+}
+
 void quantize_per_token_int8(const QuantizePerTokenInt8& op, const Executor& executor);
 void quantize_per_token_fp8(const QuantizePerTokenFp8& op, const Executor& executor);
 void rms_norm(const RmsNorm& op, const Executor& executor);
