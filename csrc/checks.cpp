@@ -282,6 +282,43 @@ Rows mask_rows(Name name, const Tensor& t, const Cached& keys) {
   return rows_of(name, t, DType::u8);
 }
 
+void check_layer(Name weight, const std::string& scheme, bool col_scale, const std::vector<int64_t>& form) {
+  if (form.size() != 3 || form[0] < 1)
+    fail_shape(weight.op, text(weight) + ": its form must be N of at least 1, the group size, and whether there are " +
+                              "zero points; got " + join(form));
+  if ((scheme == "int4") == col_scale)
+    fail_shape(weight.op, text(weight) +
+                              ": schemes 'int8' and 'fp8' need col_scale, and 'int4' has its scales in the " +
+                              "weight; got '" + scheme + "' and col_scale: " + (col_scale ? "given" : "None"));
+}
+
+void check_joint(const char* op, const Rows& cos, const Rows& sin, int64_t n, int64_t heads, int64_t kv_heads,
+                 int64_t values_begin) {
+  const int64_t d = cos.columns;
+  if (d == sin.columns && d % 2 == 0 && heads > 0 && kv_heads > 0 && (heads + kv_heads) * d <= values_begin &&
+      values_begin + kv_heads * d <= n)
+    return;
+  fail_shape(op,
+             "cos and sin must be (..., D) with D even, and the layer's N outputs hold heads * D of q, then "
+             "kv_heads * D of k, and as many of v from values_begin on; got cos: " +
+                 describe(cos.tensor) + ", sin: " + describe(sin.tensor) + ", N=" + std::to_string(n) +
+                 ", heads=" + std::to_string(heads) + ", kv_heads=" + std::to_string(kv_heads) +
+                 ", values_begin=" + std::to_string(values_begin));
+}
+
+void check_block(const char* op, const Rows& q, const Rows& residual, int64_t o, int64_t gate_up, int64_t intermediate,
+                 int64_t down) {
+  if (q.rows == residual.rows && q.dtype == residual.dtype && o == residual.columns && down == residual.columns &&
+      gate_up % 2 == 0 && intermediate <= gate_up / 2)
+    return;
+  fail_shape(op,
+             "residual must have q's rows and dtype, o and down its columns as outputs, and gate|up two halves of "
+             "at least `intermediate`; got q: " +
+                 describe(q.tensor) + ", residual: " + describe(residual.tensor) +
+                 ", N of o, gate|up and down: " + std::to_string(o) + ", " + std::to_string(gate_up) + ", " +
+                 std::to_string(down) + ", intermediate=" + std::to_string(intermediate));
+}
+
 void check_weight(const char* op, const Tensor& x, const Tensor& weight) {
   check_matrix({op, "weight"}, weight);
   if (weight.size(1) != x.size(x.dim() - 1))
@@ -455,8 +492,19 @@ Int4Panel int4_panel(const char* op, int64_t n, int64_t k, int64_t group_size, c
   return {n, k, group_of(op, group_size, k, false), scale_dtype_of(op, scale_dtype), zero_points};
 }
 
+// Through the C interface: torch::stable::new_empty finds its operator by name, which takes longer than a small kernel.
 Tensor make(const Tensor& like, const std::vector<int64_t>& shape, ScalarType dtype) {
-  return torch::stable::new_empty(like, {shape.data(), shape.size()}, dtype);
+  std::vector<int64_t> strides(shape.size());
+  int64_t stride = 1;
+  for (size_t i = shape.size(); i-- > 0; stride *= std::max<int64_t>(shape[i], 1)) strides[i] = stride;
+  int32_t device = 0;
+  AtenTensorHandle out = nullptr;
+  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(like.get(), &device));
+  const auto code = torch::stable::detail::to<int32_t>(torch::stable::detail::from(dtype));
+  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(static_cast<int64_t>(shape.size()), shape.data(),
+                                                         strides.data(), code, device,
+                                                         static_cast<int32_t>(like.get_device_index()), &out));
+  return Tensor(out);
 }
 
 namespace {

@@ -59,6 +59,12 @@ struct Cached {
 Cached cached(Name name, const Tensor& t, const Rows& like);
 void check_attention(const char* op, const Rows& q, const Cached& keys, const Cached& values);
 Rows mask_rows(Name name, const Tensor& t, const Cached& keys);  // bool (batch, tokens)
+// A decoder block's layers (ops_decode.cpp): one as it is given; q|k|v, of N outputs; those after the attention.
+void check_layer(Name weight, const std::string& scheme, bool col_scale, const std::vector<int64_t>& form);
+void check_joint(const char* op, const Rows& cos, const Rows& sin, int64_t n, int64_t heads, int64_t kv_heads,
+                 int64_t values_begin);
+void check_block(const char* op, const Rows& q, const Rows& residual, int64_t o, int64_t gate_up, int64_t intermediate,
+                 int64_t down);
 
 // A weight that is not packed must be (N, K), K as x has it.
 void check_weight(const char* op, const Tensor& x, const Tensor& weight);

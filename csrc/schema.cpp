@@ -24,6 +24,20 @@ STABLE_TORCH_LIBRARY(pennyweight, m) {
   m.def("rotary(Tensor x, Tensor cos, Tensor sin) -> Tensor");
   m.def("attention_decode(Tensor q, Tensor keys, Tensor values, float scale, Tensor? mask=None) -> Tensor");
 
+  // a decoder block while a token is decoded, before and after its cache; a layer is its scheme, its packed weight, the
+  // scales of INT8 or FP8, the dtype of INT4's, [n, group_size, zero_points] and its bias
+  m.def(
+      "decode_front(Tensor x, Tensor norm_weight, float eps, str scheme, Tensor weight, Tensor? col_scale,"
+      " str scale_dtype, int[] form, Tensor? bias, Tensor cos, Tensor sin, int heads, int kv_heads, int values_begin)"
+      " -> (Tensor q, Tensor keys, Tensor values)");
+  m.def(
+      "decode_back(Tensor q, Tensor keys, Tensor values, float scale, Tensor? mask, Tensor residual,"
+      " str o_scheme, Tensor o_weight, Tensor? o_col_scale, str o_scale_dtype, int[] o_form, Tensor? o_bias,"
+      " Tensor norm_weight, float eps,"
+      " str up_scheme, Tensor up_weight, Tensor? up_col_scale, str up_scale_dtype, int[] up_form, Tensor? up_bias,"
+      " int intermediate, str down_scheme, Tensor down_weight, Tensor? down_col_scale, str down_scale_dtype,"
+      " int[] down_form, Tensor? down_bias) -> (Tensor hidden, Tensor y)");
+
   // linear layers -> (..., N)
   m.def(
       "gemm_w8a8_int8(Tensor codes, Tensor? row_scale, Tensor weight, Tensor? col_scale, int n, Tensor? bias,"

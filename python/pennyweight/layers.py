@@ -27,6 +27,10 @@ _SCALE_DTYPES = {"bf16": torch.bfloat16, "f16": torch.float16, "f32": torch.floa
 _DTYPE_NAMES = {dtype: name for name, dtype in _SCALE_DTYPES.items()}
 
 
+#: A layer as an operator's arguments: scheme, weight, col_scale, scale_dtype, form and bias of `ops.decode_front`.
+Operands = tuple[str, Tensor, Tensor | None, str, list[int], Tensor | None]
+
+
 def _shape(t: Tensor) -> str:
     return f"{list(t.shape)} {str(t.dtype).removeprefix('torch.')}"
 
@@ -121,6 +125,10 @@ class QuantizedLinear(nn.Module):
         """As ``kernel_args``, of ``codes_op`` with a result of this dtype."""
         n, k, name = self.out_features, self.in_features, _DTYPE_NAMES[dtype]
         return {"m": m, "n": n, "k": k, "codes_stride": k, "y_stride": n, "y_dtype": name}
+
+    def operands(self, bias: Tensor | None) -> Operands:
+        """The layer, with another bias (N,) or none, as `ops.decode_front` and `ops.decode_back` take it."""
+        raise NotImplementedError
 
     def on_codes(self, codes: Tensor, row_scale: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
         """The layer on activations that are quantized already; 8-bit weights only.
@@ -266,6 +274,11 @@ class _Linear8(QuantizedLinear):
         layer.scale = self.scale[begin : begin + count]
         return layer
 
+    def operands(self, bias: Tensor | None) -> Operands:
+        """The layer, with another bias (N,) or none, as `ops.decode_front` and `ops.decode_back` take it."""
+        at: dict[str, Any] = self._buffers  # not by attribute: nn.Module is slow at that
+        return self.weight_kind, at["packed"], at["scale"], "", [self.out_features, -1, 0], bias
+
     def _packed_rows(self, begin: int, count: int) -> Tensor:
         if self.packed.device.type != "cuda":
             return super()._packed_rows(begin, count)
@@ -409,6 +422,12 @@ class LinearW4A16(QuantizedLinear):
 
     def _format(self) -> tuple[int, int, int, str, bool]:
         return self.out_features, self.in_features, self.group_size, self.scale_name, not self.symmetric
+
+    def operands(self, bias: Tensor | None) -> Operands:
+        """The layer, with another bias (N,) or none, as `ops.decode_front` and `ops.decode_back` take it."""
+        n, _, group_size, scale_name, zero_points = self._format()
+        at: dict[str, Any] = self._buffers  # not by attribute: nn.Module is slow at that
+        return "int4", at["packed"], None, scale_name, [n, group_size, int(zero_points)], bias
 
     def _linear(self, x: Tensor, bias: Tensor | None) -> Tensor:
         n, _, group_size, scale_name, zero_points = self._format()

@@ -124,6 +124,45 @@ def _attention_decode() -> list[Sample]:
     return [*samples, ((_x(1, 16), _x(1, 1, 9, 16), _x(1, 1, 9, 16), 1.0, torch.zeros(1, 9) > 0), {})]
 
 
+def _operands(scheme: str, n: int, k: int, bias: Tensor | None) -> tuple[Any, ...]:
+    """A layer as decode_front and decode_back take it; INT4 has zero points where there is a bias."""
+    if scheme != "int4":
+        codes = _codes8(n, k, scheme == "fp8")
+        weight = (ops.pack_fp8 if scheme == "fp8" else ops.pack_int8)(codes)
+        return scheme, weight, torch.rand(n) * 0.01, "", [n, -1, 0], bias
+    form = (32, "bf16", bias is not None)
+    return scheme, ops.pack_int4(*_int4(n, k, *form)), None, "bf16", [n, 32, int(form[2])], bias
+
+
+def _decode_front() -> list[Sample]:
+    samples: list[Sample] = []
+    heads, kv_heads, d, k, n = 4, 2, 24, 64, 192 + 48
+    for scheme, dtype, rows in zip(("int8", "fp8", "int4"), _FLOATS, (3, 1, 2), strict=True):
+        layer = _operands(scheme, n, k, _x(n, dtype=dtype) if rows > 1 else None)
+        where = _x(rows, 1, d, dtype=dtype), _x(1, 1, d, dtype=dtype)
+        x, weight = _x(rows, 1, k, dtype=dtype), _x(k, dtype=dtype)
+        samples.append(((x, weight, 1e-5, *layer, *where, heads, kv_heads, 192), {}))
+    return [*samples, ((x[:0], weight, 1e-5, *layer, *where[1:] * 2, heads, kv_heads, 144), {})]
+
+
+def _decode_back() -> list[Sample]:
+    samples: list[Sample] = []
+    heads, kv_heads, d, t, k, half, size = 4, 2, 24, 9, 64, 128, 96
+    kinds = (("int8",) * 3, ("fp8", "int4", "int8"), ("int4",) * 3)
+    for schemes, dtype, rows in zip(kinds, _FLOATS, (3, 1, 2), strict=True):
+        shapes = ((k, heads * d), (2 * half, k), (k, size))
+        o, gate_up, down = (
+            _operands(scheme, *shape, _x(shape[0], dtype=dtype) if rows > 1 else None)
+            for scheme, shape in zip(schemes, shapes, strict=True)
+        )
+        cached = _x(2, rows, kv_heads, t, d, dtype=dtype)
+        mask = torch.arange(t).expand(rows, t) > 1 if rows > 1 else None
+        attention = (_x(rows, 1, heads * d, dtype=dtype), *cached, d**-0.5, mask)
+        x, weight = _x(rows, 1, k, dtype=dtype), _x(k, dtype=dtype)
+        samples.append(((*attention, x, *o, weight, 1e-5, *gate_up, size, *down), {}))
+    return samples
+
+
 def _gemm(fp8: bool) -> list[Sample]:
     pack = ops.pack_fp8 if fp8 else ops.pack_int8
     weight = pack(_codes8(_N, _K, fp8))
@@ -237,6 +276,8 @@ _SAMPLES: dict[str, Callable[[], list[Sample]]] = {
     "silu_mul": _silu_mul,
     "rotary": _rotary,
     "attention_decode": _attention_decode,
+    "decode_front": _decode_front,
+    "decode_back": _decode_back,
     "gemm_w8a8_int8": lambda: _gemm(fp8=False),
     "gemm_w8a8_fp8": lambda: _gemm(fp8=True),
     "linear_w8a8_int8": lambda: _linear8(fp8=False),

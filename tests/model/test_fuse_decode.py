@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from functools import partial
 from typing import Any
 
 import pytest
@@ -33,6 +34,28 @@ def plain(model: Any) -> Any:
     for block in other.model.layers:
         block.fusion = dataclasses.replace(block.fusion, decoding=None)
     return other
+
+
+def in_steps(model: Any) -> Any:
+    """A copy of a fused model whose blocks decode op by op."""
+    other = copy.deepcopy(model)
+    for block in other.model.layers:
+        block.fusion = dataclasses.replace(block.fusion, whole=False)
+    return other
+
+
+@pytest.fixture
+def blocks_in_two_calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the calls of a block's halves."""
+    called: list[str] = []
+
+    def noted(name: str, op: Any, *args: Any) -> Any:
+        called.append(name)
+        return op(*args)
+
+    for name in ("decode_front", "decode_back"):
+        monkeypatch.setattr(pw.ops, name, partial(noted, name, getattr(pw.ops, name)))
+    return called
 
 
 def continued(
@@ -77,6 +100,57 @@ def test_decoding_in_16_bits_is_as_near_to_float32_as_the_attention_module(
     exact = continued(plain(fused).float(), tokens)
     off, usual = ((logits.float() - exact).square().mean().sqrt() for logits in (ours, modules))
     assert off < 1.3 * usual < 0.3 * exact.square().mean().sqrt()  # of 7,000 logits
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("family", OURS)  # Qwen2 has biases
+@pytest.mark.parametrize("scheme", RECIPES)
+def test_a_block_in_two_calls_has_the_bits_of_its_ops(
+    scheme: str,
+    family: str,
+    dtype: torch.dtype,
+    make_model: Any,
+    ids: torch.Tensor,
+    blocks_in_two_calls: list[str],
+) -> None:
+    _, fused = pair(make_model, scheme, family, dtype)
+    tokens, mask = ids[:2].repeat(1, 3)[:, :14], torch.ones(2, 14, dtype=torch.long)
+    mask[0, :2] = 0
+    want = continued(in_steps(fused), tokens), continued(in_steps(fused), tokens, mask)
+    assert blocks_in_two_calls == []
+    got = continued(fused, tokens), continued(fused, tokens, mask)
+    assert blocks_in_two_calls == ["decode_front", "decode_back"] * 2 * 9 * 2
+    for one, two in zip(got, want, strict=True):
+        assert torch.equal(one, two)
+
+
+def test_who_listens_to_a_layer_of_a_decoding_block_is_called(
+    make_model: Any, ids: torch.Tensor, blocks_in_two_calls: list[str]
+) -> None:
+    _, fused = pair(make_model, "W4A16-INT", "Llama")
+    seen = []
+    block = fused.model.layers[1]
+    for layer in (block.self_attn.o_proj, block.mlp.down_proj):
+        handle = layer.register_forward_hook(lambda *_: seen.append(1))
+        continued(fused, ids[:1, :8])
+        handle.remove()
+    assert len(seen) == 2 * 4  # a prompt and three tokens
+    assert len(blocks_in_two_calls) == 2 * 2 * 3  # of the other block
+
+
+@pytest.mark.parametrize("ignored", ["re:.*o_proj", "re:.*down_proj"])
+def test_a_block_with_a_layer_of_the_models_own_decodes_op_by_op(
+    ignored: str, make_model: Any, ids: torch.Tensor, blocks_in_two_calls: list[str]
+) -> None:
+    model = make_model("Llama")
+    recipe = dataclasses.replace(RECIPES["W8A8-INT"], ignore=("lm_head", ignored))
+    pw.quantize(model, recipe, progress=False)
+    fuse_model(model)
+    tokens = ids[:1].repeat(1, 2)[:, :10]
+    before = runs()
+    got = continued(model, tokens)
+    assert runs() - before == 2 * 5 and blocks_in_two_calls == []
+    assert_alike(got, continued(plain(model), tokens))
 
 
 def test_padded_sequences_decode_as_they_do_alone(make_model: Any, ids: torch.Tensor) -> None:

@@ -17,7 +17,8 @@ def test_op_passes_opcheck(op: str) -> None:
 
 
 def test_every_op_of_the_kernel_library_is_a_torch_operator_with_samples() -> None:
-    assert set(pw.testing.operators()) == set(_C.ops()) == set(pw.ops.__all__)
+    composed = {"decode_front", "decode_back"}  # of ops of the library
+    assert set(pw.testing.operators()) == set(_C.ops()) | composed == set(pw.ops.__all__)
 
 
 def test_sample_inputs_takes_names_functions_and_operators() -> None:

@@ -11,7 +11,8 @@
 The attention module runs as it is, on the joint output of q, k and v in place of its hidden states: of those
 it only asks the shape's front and hands them to q_proj, k_proj and v_proj, each of which takes its columns.
 (`structure.py` has seen that before a block is fused.) One token per sequence with a cache attends by `decode.py`
-instead, where the module computes what that does.
+instead, where the module computes what that does; where all layers of the block are ours, the whole block is then
+two calls, `ops.decode_front` and `ops.decode_back`, with the same bits.
 
 A fused block keeps its modules, their names and its class, of which the new class is a subclass: hooks that
 transformers sets on the class of a block or of an attention module are found there. Hooks on the norms, the
@@ -27,12 +28,13 @@ from typing import Any
 from torch import Tensor, nn
 
 from pennyweight import ops
-from pennyweight.fuse.decode import Decoding
+from pennyweight.fuse.decode import Decoding, unheard
 from pennyweight.fuse.joint import Part, join, joint_bias
-from pennyweight.layers import QuantizedLinear
+from pennyweight.layers import Operands, QuantizedLinear
 from pennyweight.swap import replace_module
 
 QKV = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
+OUT = "self_attn.o_proj"
 GATE_UP = ("mlp.gate_proj", "mlp.up_proj")
 DOWN = "mlp.down_proj"
 NORMS = ("input_layernorm", "post_attention_layernorm")
@@ -58,6 +60,7 @@ class Fusion:
         down: So is the quantization after them, and down takes the codes.
         eps: Of the two norms.
         decoding: How one token per sequence attends on our own ops, None where the module's forward is needed.
+        whole: Then the block is two calls, before and after the cache: all of its layers are ours.
     """
 
     attention: bool
@@ -66,6 +69,7 @@ class Fusion:
     down: bool
     eps: tuple[float, float]
     decoding: Decoding | None = None
+    whole: bool = False
 
 
 @dataclass(frozen=True)
@@ -97,14 +101,18 @@ class FusedBlock(nn.Module):
     def forward(self, hidden_states: Tensor, **kwargs: Any) -> Tensor:
         """As the block's own forward: (B, T, hidden) → the same; other arguments go to the attention module."""
         fusion, attention, mlp = self.fusion, self.self_attn, self.mlp
+        decoding = fusion.decoding
+        if decoding is not None and not decoding.takes(attention, hidden_states, kwargs):
+            decoding = None
+        if decoding is not None and fusion.whole and unheard(attention.o_proj) and unheard(mlp.down_proj):
+            return self._decoded(decoding, hidden_states, kwargs)
         if fusion.attention:
             qkv = (attention.q_proj, attention.k_proj, attention.v_proj)
             norm, eps = self.input_layernorm, fusion.eps[0]
             rows, _ = _normed(self.joint_qkv, qkv, norm, eps, hidden_states, None)
         else:
             rows = self.input_layernorm(hidden_states)
-        decoding = fusion.decoding
-        if decoding is not None and decoding.takes(attention, rows, kwargs):
+        if decoding is not None:
             attended: Tensor = attention.o_proj(decoding.attend(rows, attention.v_proj.begin, kwargs))
         else:
             attended = attention(hidden_states=rows, **kwargs)[0]
@@ -126,6 +134,27 @@ class FusedBlock(nn.Module):
         if codes.shape[-1] != down.in_features:  # the joint weight's last panels are filled up
             codes = codes[..., : down.in_features]
         return hidden + down.on_codes(codes, scale, down.bias, gate_up.dtype)
+
+    def _decoded(self, decoding: Decoding, x: Tensor, kwargs: dict[str, Any]) -> Tensor:
+        """One token per sequence, (B, 1, hidden) → the same, in two calls around the cache."""
+        # Not by attribute: five of nn.Module's take as long as a small op.
+        at: dict[str, Any] = self._modules
+        attention, mlp, eps = at["self_attn"]._modules, at["mlp"]._modules, self.fusion.eps
+        v_proj, o_proj, down_proj = attention["v_proj"], attention["o_proj"], mlp["down_proj"]
+        qkv: Operands = at["joint_qkv"].operands(
+            joint_bias((attention["q_proj"], attention["k_proj"], v_proj))
+        )
+        norm, (cos, sin) = at["input_layernorm"]._parameters["weight"], kwargs["position_embeddings"]
+        heads = (decoding.heads, decoding.kv_heads, v_proj.begin)
+        q, keys, values = ops.decode_front(x, norm, eps[0], *qkv, cos, sin, *heads)
+        keys, values, counts = decoding.cached(keys, values, kwargs)
+        read = (q, keys, values, decoding.scale, counts, x)
+        o: Operands = o_proj.operands(o_proj.bias)
+        norm = at["post_attention_layernorm"]._parameters["weight"]
+        gate_up: Operands = at["joint_gate_up"].operands(joint_bias((mlp["gate_proj"], mlp["up_proj"])))
+        down: Operands = down_proj.operands(down_proj.bias)
+        hidden, y = ops.decode_back(*read, *o, norm, eps[1], *gate_up, down_proj.in_features, *down)
+        return hidden + y
 
     def calls(self) -> list[Call]:
         """The fused calls, in order."""

@@ -54,10 +54,16 @@ class Decoding:
             and where[0].dtype == where[1].dtype == x.dtype
             and _settings(attention) == self.settings
             and (mask is None or (mask.dtype == torch.bool and mask.shape[:3] == (x.shape[0], 1, 1)))
-            and not (
-                attention._forward_hooks or attention._forward_pre_hooks or "forward" in attention.__dict__
-            )
+            and unheard(attention)
         )
+
+    def cached(
+        self, keys: Tensor, values: Tensor, kwargs: dict[str, Any]
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Keys and values (B, kv_heads, 1, D) go into the cache → all of them, and which count (None: all)."""
+        keys, values = kwargs["past_key_values"].update(keys, values, self.layer)
+        mask = kwargs.get("attention_mask")
+        return keys, values, None if mask is None else mask[:, 0, 0, : keys.shape[2]]
 
     def attend(self, qkv: Tensor, begin: int, kwargs: dict[str, Any]) -> Tensor:
         """The joint output of q, k and v, of which v begins at a column → what o takes, (B, 1, heads · D)."""
@@ -65,14 +71,22 @@ class Decoding:
         turned = ops.rotary(qkv[..., : q_end + kv], *kwargs["position_embeddings"])
         shape = (qkv.shape[0], self.kv_heads, 1, self.head_dim)
         keys, values = turned[..., q_end:].view(shape), qkv[..., begin : begin + kv].view(shape)
-        keys, values = kwargs["past_key_values"].update(keys, values, self.layer)
-        mask = kwargs.get("attention_mask")
-        counts = None if mask is None else mask[:, 0, 0, : keys.shape[2]]
+        keys, values, counts = self.cached(keys, values, kwargs)
         return ops.attention_decode(turned[..., :q_end], keys, values, self.scale, counts)
 
 
+def unheard(module: Any) -> bool:
+    """Whether nothing happens when a module is called but its class's forward: no hooks, no other forward."""
+    return not (module._forward_hooks or module._forward_pre_hooks or "forward" in module.__dict__)
+
+
 def _settings(attention: Any) -> str | None:
-    name: str | None = getattr(getattr(attention, "config", None), "_attn_implementation", None)
+    """The config's name for the attention, past what makes transformers' configs slow to ask."""
+    config = getattr(attention, "config", None)
+    try:
+        name: str | None = object.__getattribute__(config, "_attn_implementation_internal")
+    except AttributeError:
+        name = getattr(config, "_attn_implementation", None)
     return name
 
 

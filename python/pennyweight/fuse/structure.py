@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pennyweight.fuse import decode
-from pennyweight.fuse.block import DOWN, GATE_UP, NORMS, QKV, Fusion
+from pennyweight.fuse.block import DOWN, GATE_UP, NORMS, OUT, QKV, Fusion
 from pennyweight.fuse.decode import Decoding
 from pennyweight.layers import QuantizedLinear
 from pennyweight.swap import evaluating
@@ -137,7 +137,10 @@ def _judge(block: nn.Module, calls: dict[str, Call]) -> Found:
     silu = mlp and _is_silu(calls)
     down = silu and _takes_codes(block)
     decoding = _decoding(block, calls) if attention else None
-    return Found(Fusion(attention, mlp, silu, down, (eps[0] or 0.0, eps[1] or 0.0), decoding), reasons)
+    last = [block.get_submodule(name) for name in (OUT, DOWN)] if decoding is not None and silu else [None]
+    whole = all(isinstance(layer, QuantizedLinear) for layer in last)
+    fusion = Fusion(attention, mlp, silu, down, (eps[0] or 0.0, eps[1] or 0.0), decoding, whole)
+    return Found(fusion, reasons)
 
 
 def _none(reason: str) -> Found:

@@ -23,6 +23,7 @@ from pennyweight.ops.calibrate import (
     smooth_scales,
     weight_scales,
 )
+from pennyweight.ops.decode import decode_back, decode_front
 from pennyweight.ops.linear import (
     gemm_w8a8_fp8,
     gemm_w8a8_int8,
@@ -60,6 +61,8 @@ __all__ = [
     "attention_decode",
     "column_abs_max",
     "column_range",
+    "decode_back",
+    "decode_front",
     "dequantize_fp8",
     "dequantize_int4",
     "dequantize_int8",

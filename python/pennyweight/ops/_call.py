@@ -56,5 +56,6 @@ def _translated(name: str, args: tuple[Any, ...], error: RuntimeError) -> Except
 
 
 def _where(name: str) -> str:
-    cards = " and on cards" if _C.ops()[name]["cuda"] else ""
+    op = _C.ops().get(name)  # none: it is made of several
+    cards = " and on cards" if op is not None and op["cuda"] else ""
     return f"kernels run on dense CPU tensors{cards}"

@@ -134,6 +134,33 @@ def _quantize_weight(weight: Tensor, scale: Tensor, group_size: int, scheme: str
     return weight.new_empty(weight.shape, dtype=torch.uint8 if scheme == "fp8" else torch.int8)
 
 
+def _decode_front(
+    x: Tensor,
+    norm_weight: Tensor,
+    eps: float,
+    scheme: str,
+    weight: Tensor,
+    col_scale: Tensor | None,
+    scale_dtype: str,
+    form: list[int],
+    bias: Tensor | None,
+    cos: Tensor,
+    sin: Tensor,
+    heads: int,
+    kv_heads: int,
+    values_begin: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    d = cos.shape[-1]
+    cached = (x.numel() // x.shape[-1], kv_heads, 1, d)
+    return x.new_empty((*x.shape[:-1], heads * d)), x.new_empty(cached), x.new_empty(cached)
+
+
+def _decode_back(
+    q: Tensor, keys: Tensor, values: Tensor, scale: float, mask: Any, residual: Tensor, *_: Any, **__: Any
+) -> tuple[Tensor, Tensor]:
+    return residual.new_empty(residual.shape), residual.new_empty(residual.shape)
+
+
 _FAKES: dict[str, Callable[..., Any]] = {
     "quantize_per_token_int8": _quantize(torch.int8),
     "quantize_per_token_fp8": _quantize(torch.uint8),
@@ -145,6 +172,8 @@ _FAKES: dict[str, Callable[..., Any]] = {
     "silu_mul": lambda gate_up: gate_up.new_empty((*gate_up.shape[:-1], gate_up.shape[-1] // 2)),
     "rotary": lambda x, cos, sin: x.new_empty(x.shape),
     "attention_decode": lambda q, keys, values, scale, mask=None: q.new_empty(q.shape),
+    "decode_front": _decode_front,
+    "decode_back": _decode_back,
     "gemm_w8a8_int8": _gemm,
     "gemm_w8a8_fp8": _gemm,
     "linear_w8a8_int8": _linear_w8a8,
