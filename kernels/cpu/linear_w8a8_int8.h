@@ -18,7 +18,7 @@
 //             └────────┴────────┴────────┘   meanwhile the next block is prefetched, spread evenly over the tiles
 //
 //           Block sizes are the tiles' own, by the cache that their passes need. One tile alone that takes all 64
-//           outputs in one pass (M <= 6, AVX2: M = 1) has no blocks: the panel streams through, prefetched 4 KB ahead.
+//           outputs in one pass (M <= 6, AVX2: M = 1) has no blocks: the panel streams through, prefetched 8 KB ahead.
 //           A narrow tile (M = 7 to 16, AVX-512) takes blocks of 16 KB from L1, 16 outputs at a time.
 // Numerics  integer sums are exact, so neither blocks nor threads change a bit; the epilogue is linear.h's.
 // Reference kernels/reference/linear.cpp
@@ -30,7 +30,7 @@ namespace pennyweight::cpu {
 namespace {
 
 constexpr int64_t kStepBytes = 4 * kPanel;  // a step is 4 k of 64 outputs
-constexpr int64_t kStreamAhead = 4096;
+constexpr int64_t kStreamAhead = 8192;
 constexpr int64_t kNarrowSteps = 64;
 
 // What a tile needs for one block of K.

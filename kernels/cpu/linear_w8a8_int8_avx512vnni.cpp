@@ -24,11 +24,14 @@
 //           547, 2006 us; by all of them evenly 323, 509, 1925 us (the tile alone, from L2, runs at 93 to 100 % of the
 //           vpdpbusd rate, but fetches of the same moment share twelve fill buffers with its loads). Two or four
 //           panels per pass over the rows: no gain.
-//           Zen 4, two threads, 33 GB/s, (4096, 4096) cold: M = 8 and 16 in sixes 608 and 755 us, narrow 571 and 702.
-//           The narrow tile alone, share of the peak at M = 16: blocks of 4, 8, 16, 64 KB, the next one fetched to L2:
-//           79, 83, 96, 84 %; to L1: 88, 87, 86, 71 %; no blocks and no fetching 43 %, since the four registers of a
-//           panel are four strided streams. (The machine moves these by 10 % within minutes.) M = 32 to 256 in sixes,
-//           blocks of 8, 16, 32, 64, 128 KB: 76, 82, 85, 89, 90 %.
+//           Zen 4, two threads, 34 GB/s, (28672, 4096) cold, M = 2, 4, prefetched 2, 4, 8, 16 KB ahead: 3592, 3505,
+//           3521, 3469 us and 3691, 3390, 3450, 3365 (zentorch: 3340 to 3430); in (4096, 4096) at M = 4 95 to 97, 100
+//           and 100 % of the read bandwidth for 4, 8 and 16 KB. Zen 4, two threads, 33 GB/s, (4096, 4096) cold: M = 8
+//           and 16 in sixes 608 and 755 us, narrow 571 and 702. The narrow tile alone, share of the peak at M = 16:
+//           blocks of 4, 8, 16, 64 KB, the next one fetched to L2: 79, 83, 96, 84 %; to L1: 88, 87, 86, 71 %; no blocks
+//           and no fetching 43 %, since the four registers of a panel are four strided streams. (The machine moves
+//           these by 10 % within minutes.) M = 32 to 256 in sixes, blocks of 8, 16, 32, 64, 128 KB: 76, 82, 85, 89, 90
+//           %.
 #include "kernels_int8.h"
 #include "linear_w8a8_int8.h"
 #include "pennyweight/device.h"
