@@ -233,20 +233,28 @@ inline void* at(void* p, int64_t i) {
   return static_cast<char*>(p) + i * dtype_bytes(dtype);
 }
 
+// Of n registers side by side: the operations of one wait for each other.
+template <int n>
+inline __attribute__((always_inline)) void exp_f32(F32x16 (&x)[n]) {
+  F32x16 whole[n], r[n], p[n];
+#define PW_EACH _Pragma("GCC unroll 8") for (int j = 0; j < n; ++j)
+  PW_EACH x[j] = min(splat(88.0f), max(splat(-87.0f), x[j]));  // NaN passes both
+  PW_EACH whole[j] = round_half_even(x[j] * splat(1.44269504088896341f));
+  PW_EACH r[j] = fma(whole[j], splat(-0.693359375f), x[j]);
+  PW_EACH r[j] = fma(whole[j], splat(2.12194440e-4f), r[j]);
+  PW_EACH p[j] = fma(splat(1.9875691500e-4f), r[j], splat(1.3981999507e-3f));
+  PW_EACH p[j] = fma(p[j], r[j], splat(8.3334519073e-3f));
+  PW_EACH p[j] = fma(p[j], r[j], splat(4.1665795894e-2f));
+  PW_EACH p[j] = fma(p[j], r[j], splat(1.6666665459e-1f));
+  PW_EACH p[j] = fma(p[j], r[j], splat(5.0000001201e-1f));
+  PW_EACH p[j] = fma(p[j], r[j] * r[j], r[j]) + splat(1.0f);
+  PW_EACH x[j] = p[j] * as_float(shift_left<23>(to_int(whole[j]) + splat_i32(127)));
+#undef PW_EACH
+}
 inline F32x16 exp_f32(F32x16 x) {
-  x = max(splat(-87.0f), x);
-  x = min(splat(88.0f), x);  // NaN passes both
-  const F32x16 n = round_half_even(x * splat(1.44269504088896341f));
-  F32x16 r = fma(n, splat(-0.693359375f), x);
-  r = fma(n, splat(2.12194440e-4f), r);
-  F32x16 p = splat(1.9875691500e-4f);
-  p = fma(p, r, splat(1.3981999507e-3f));
-  p = fma(p, r, splat(8.3334519073e-3f));
-  p = fma(p, r, splat(4.1665795894e-2f));
-  p = fma(p, r, splat(1.6666665459e-1f));
-  p = fma(p, r, splat(5.0000001201e-1f));
-  p = fma(p, r * r, r) + splat(1.0f);
-  return p * as_float(shift_left<23>(to_int(n) + splat_i32(127)));
+  F32x16 one[1] = {x};
+  exp_f32(one);
+  return one[0];
 }
 
 // Calls f(i, count) for runs of 16 elements, count < 16 in the last where k asks for it.

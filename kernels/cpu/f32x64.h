@@ -31,6 +31,27 @@ inline void load_64(const void* p, F32x16 (&v)[4]) {
     for (int j = 0; j < 4; ++j) v[j] = load<dtype>(from + 16 * j * dtype_bytes(dtype));
   }
 }
+// The upper halves of what lies as load_64<bf16> left it, in order: 64 bf16 values.
+inline void store_upper_halves(void* p, const I32x16 (&v)[4]) {
+#pragma GCC unroll 2
+  for (int j = 0; j < 2; ++j) {
+    const __m512i mask = _mm512_set1_epi32(0xffff), low = _mm512_srli_epi32(v[2 * j].v, 16);
+    _mm512_storeu_si512(static_cast<char*>(p) + 64 * j, _mm512_ternarylogic_epi32(mask, low, v[2 * j + 1].v, 0xca));
+  }
+}
+// In order what lies as load_64<dtype> left it.
+template <DType dtype>
+inline void put_in_order(F32x16 (&v)[4]) {
+  if constexpr (dtype != DType::bf16) return;
+  const __m512i first = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+  const __m512i second = _mm512_add_epi32(first, _mm512_set1_epi32(8));
+#pragma GCC unroll 2
+  for (int j = 0; j < 4; j += 2) {
+    const __m512 even = v[j].v, odd = v[j + 1].v;
+    v[j] = {_mm512_permutex2var_ps(even, first, odd)};
+    v[j + 1] = {_mm512_permutex2var_ps(even, second, odd)};
+  }
+}
 // The bytes of values in -128 .. 127 that lie as load_64<dtype> left them, in order.
 template <DType dtype>
 inline Line pack_line(const I32x16 (&q)[4]) {
@@ -43,11 +64,24 @@ inline Line pack_line(const I32x16 (&q)[4]) {
   }
   return {_mm512_permutexvar_epi32(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), bytes)};
 }
-// Where the 64 words at p are negative, 0x80 is added to the bytes of a line, which have none.
-inline Line add_signs(Line line, const void* p) {
+// The low 7 bits of q, which lie as load_64<dtype> left them, in order, and 0x80 where the 64 words at p are negative.
+template <DType dtype>
+inline Line pack_line_with_signs(const I32x16 (&q)[4], const void* p) {
   const __m512i* words = static_cast<const __m512i*>(p);
-  const __m512i bytes = _mm512_packs_epi16(_mm512_loadu_si512(words), _mm512_loadu_si512(words + 1));
-  const __m512i ordered = _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7), bytes);
+  // Lane i: two times eight words, of 8i .. 8i + 7 and of 32 + 8i ..
+  const __m512i signs = _mm512_packs_epi16(_mm512_loadu_si512(words), _mm512_loadu_si512(words + 1));
+  const __m512i order = _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7);
+  if constexpr (dtype == DType::bf16) {  // the low words of even elements and those of odd ones are words in order
+    const auto join = [](I32x16 even, I32x16 odd) {
+      const __m512i mask = _mm512_set1_epi32(0xffff), high = _mm512_slli_epi32(odd.v, 16);
+      return _mm512_and_si512(_mm512_ternarylogic_epi32(mask, even.v, high, 0xca), _mm512_set1_epi16(0x7f));
+    };
+    const __m512i bytes = _mm512_packus_epi16(join(q[0], q[1]), join(q[2], q[3]));
+    return {_mm512_permutexvar_epi64(order, _mm512_ternarylogic_epi32(bytes, signs, _mm512_set1_epi8(-128), 0xf8))};
+  }
+  const I32x16 low = splat_i32(0x7f);
+  const Line line = pack_line<dtype>({q[0] & low, q[1] & low, q[2] & low, q[3] & low});
+  const __m512i ordered = _mm512_permutexvar_epi64(order, signs);
   return {_mm512_ternarylogic_epi32(line.v, ordered, _mm512_set1_epi8(-128), 0xf8)};  // line | ordered & 0x80
 }
 inline void store_line(void* p, Line line) { _mm512_storeu_si512(p, line.v); }
@@ -84,7 +118,10 @@ inline __m256i sign_half(const __m256i* words) {
   const __m256i bytes = _mm256_packs_epi16(_mm256_loadu_si256(words), _mm256_loadu_si256(words + 1));
   return _mm256_and_si256(_mm256_permute4x64_epi64(bytes, 0xd8), _mm256_set1_epi8(-128));
 }
-inline Line add_signs(Line line, const void* p) {
+template <DType dtype>
+inline Line pack_line_with_signs(const I32x16 (&q)[4], const void* p) {
+  const I32x16 low = splat_i32(0x7f);
+  const Line line = pack_line<dtype>({q[0] & low, q[1] & low, q[2] & low, q[3] & low});
   const __m256i* words = static_cast<const __m256i*>(p);
   return {_mm256_or_si256(line.lo, sign_half(words)), _mm256_or_si256(line.hi, sign_half(words + 2))};
 }

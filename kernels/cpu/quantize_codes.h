@@ -4,17 +4,17 @@
 //   scale = max|v| / 127 or 448;   codes = round-half-even(v / scale);   v = x, or x / smooth
 //
 // Quotient  A division takes ten cycles per sixteen values on Zen 4, three times all the rest. With r = RN(1 / scale)
-// and
-//           q = RN(v r), RN(q + RN(v - q scale) r) is the quotient of a division for every pair of bf16 values and of
-//           f16 values (tests/kernels/test_quantize_rows.py goes through them: a row's scale comes from a value of the
-//           same type). For float32 that is not shown, nor after a division by `smooth`, nor where a scale is so small
-//           that the remainder underflows: these are divided.
+//           and e = RN(RN(1 - r scale) r), what is missing of the reciprocal, RN(v r + RN(v e)) is the quotient of a
+//           division for every pair of bf16 values and of f16 values (tests/kernels/test_quantize_rows.py goes through
+//           them: a row's scale comes from a value of the same type). For float32 that is not shown, nor after a
+//           division by `smooth`, nor where a scale is so small that quotients, or so large that e, underflow: these
+//           are divided.
 // E4M3      Of a magnitude q with exponent e = max(exponent of q, -6), E = 2^e: adding E 2^20 rounds it, half to even,
 //           to 3 bits below E, and leaves these in the low bits of the sum. E (2^20 + 3) leaves them 24 larger, so that
 //           with the sum's own exponent added the low 7 bits are the code:
 //
 //             sum = E (2^20 + 3) + q         bits 30..23: e + 147        bits 5..0: n + 24,  n = 8 .. 16 (below 2^-6: 0
-//             ..) sum + (sum >> 20)              bits 6..0:   n + 8e + 48 = the code
+//             ..) sum + (sum >> 20)              bits 6..0:   n + 8e + 48 = the code, bits above it are no part of it
 //
 // Walk      pass 1 finds the amax (of 16-bit floats on their bits, where NaN and Inf win), pass 2 makes the codes and
 //           fetches the next row meanwhile, where there is one
@@ -37,15 +37,16 @@ struct Codes {
 enum class Quotient { division, reciprocal };
 
 struct Scale {
-  F32x16 value, reciprocal;
-  explicit Scale(float s) : value(splat(s)), reciprocal(splat(1.0f / s)) {}
+  F32x16 value, reciprocal, rest;
+  explicit Scale(float s)
+      : value(splat(s)), reciprocal(splat(1.0f / s)), rest(fnma(value, reciprocal, splat(1.0f)) * reciprocal) {}
 };
+inline bool has_reciprocal(float scale) { return scale >= 0x1p-100f && scale <= 0x1p80f; }
 
 template <Quotient how>
 inline F32x16 quotient(F32x16 v, const Scale& scale) {
   if constexpr (how == Quotient::division) return v / scale.value;
-  const F32x16 q = v * scale.reciprocal;
-  return fma(fnma(q, scale.value, v), scale.reciprocal, q);
+  return fma(v, scale.reciprocal, v * scale.rest);
 }
 
 // ---- codes of quotients; only a division by a subnormal scale gives one beyond the format
@@ -55,11 +56,11 @@ inline I32x16 int8_code(F32x16 q) {
   return how == Quotient::division ? max(splat_i32(-127), min(splat_i32(127), n)) : n;
 }
 template <Quotient how>
-inline I32x16 e4m3_code_of_magnitude(F32x16 q) {
+inline I32x16 e4m3_low_bits(F32x16 q) {  // of a magnitude: the code is in the low 7 bits
   if constexpr (how == Quotient::division) q = min(q, splat(448.0f));
   const I32x16 exponent = max(bits(q) & splat_i32(0x7f800000), splat_i32(0x3c800000));
   const I32x16 sum = bits(fma(as_float(exponent), splat(0x1p20f + 3.0f), q));
-  return (sum + shift_right<20>(sum)) & splat_i32(0x7f);
+  return sum + shift_right<20>(sum);
 }
 
 inline F32x16 magnitude(F32x16 v) { return as_float(bits(v) & splat_i32(0x7fffffff)); }
@@ -86,12 +87,14 @@ inline Line codes_of_64(const void* x, const float* smooth, const Scale& scale) 
     if constexpr (format == Format::int8) {
       q[j] = int8_code<how>(quotient<how>(v[j], scale));
     } else {
-      q[j] = e4m3_code_of_magnitude<how>(quotient<how>(magnitude(v[j]), scale));
-      if constexpr (!signs_in_memory) q[j] = q[j] - shift_left<7>(shift_right<31>(bits(v[j])));
+      q[j] = e4m3_low_bits<how>(quotient<how>(magnitude(v[j]), scale));
+      if constexpr (!signs_in_memory) q[j] = (q[j] & splat_i32(0x7f)) - shift_left<7>(shift_right<31>(bits(v[j])));
     }
   }
-  const Line line = pack_line<order>(q);
-  return format == Format::fp8 && signs_in_memory ? add_signs(line, x) : line;
+  if constexpr (format == Format::fp8 && signs_in_memory)
+    return pack_line_with_signs<order>(q, x);
+  else
+    return pack_line<order>(q);
 }
 
 // Calls f(x, smooth, i, count) for runs of 64 elements; the last, where k asks for it, padded with zeros and ones.
@@ -141,10 +144,11 @@ inline uint32_t row_amax(const ActivationRow& row) {
 template <Format format, DType dtype, bool smoothed, Quotient how>
 void write_codes(const ActivationRow& row, float scale, const Codes& codes, const void* next) {
   const Scale by(scale);
+  constexpr int64_t fetch = format == Format::int8 ? 128 : 64;  // INT8's pass is too short to ask for every line
   for_each_64<dtype>(row,
                      [&](const void* x, const float* smooth, int64_t i, int64_t count) __attribute__((always_inline)) {
                        const int64_t bytes = 64 * dtype_bytes(dtype);
-                       for (int64_t line = 0; next && line < bytes; line += 64)
+                       for (int64_t line = 0; next && line < bytes; line += fetch)
                          _mm_prefetch(static_cast<const char*>(at<dtype>(next, i)) + line, _MM_HINT_T1);
                        const Line line = codes_of_64<format, dtype, smoothed, how>(x, smooth, by);
                        uint8_t* to = static_cast<uint8_t*>(codes.row) + i;
@@ -163,7 +167,7 @@ float quantize_row(const ActivationRow& row, const Codes& codes, const void* nex
   constexpr bool exact = dtype != DType::f32 && !smoothed;
   if (!(scale > 0.0f))
     __builtin_memset(codes.row, 0, static_cast<size_t>(row.k));
-  else if (exact && scale >= 0x1p-100f)
+  else if (exact && has_reciprocal(scale))
     write_codes<format, dtype, smoothed, exact ? Quotient::reciprocal : Quotient::division>(row, scale, codes, next);
   else
     write_codes<format, dtype, smoothed, Quotient::division>(row, scale, codes, next);

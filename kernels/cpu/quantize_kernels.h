@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// quantize_kernels.h: per-token quantization and what is fused with it, on sixteen lanes; included by
+// quantize_kernels.h: per-token quantization and what is fused with it, on sixteen lanes or 64; included by
 // quantize_avx2.cpp and quantize_avx512vnni.cpp, which give it its instruction set.
 //
 //   v = x / smooth                                     quantize_per_token
@@ -17,17 +17,20 @@
 //           operation by operation. bf16 is rounded without regard to NaN, whose upper half survives that unless its
 //           lower half is nearly full, and what comes from 16-bit values has it empty; rows that hold one are done
 //           again with NaN made canonical.
-// Limit     memory for plain INT8 and FP8; arithmetic behind RMSNorm (about 35 operations a value) and SiLU (45)
-// Tried     Zen 4, a row of 2048 bf16 values in L1, cycles per sixteen: INT8 5.0, FP8 9.5, RMSNorm with residual and
-//           INT8 25, SiLU and INT8 39. With divisions and bytes packed sixteen at a time, as ops on 16 rows, calls and
-//           L2 included: 10, 15, 43 and 54.
-//           (8192, 8192) at 24 GB/s of reads, two threads: INT8 5.9 ms, FP8 7.3, RMSNorm 24, SiLU 28, against 4.3,
-//           4.3, 10 and 7.1 for a copy of as many bytes. The first read of a row runs at the memory's rate, the rest
-//           waits for nothing, and the two do not overlap: fetching the next row meanwhile, in L2 (plain ops: 8.0
-//           without), is held by the 24 lines that a core may wait for; into L1 it is slower; finding the next row's
-//           amax along with this one's codes is slower by a third (two rows of 16 KB push each other out of L1).
-//           Behind RMSNorm fetching gains nothing.
-//           Ice Lake: codes written past the caches in whole lines gain 20 % over quarters of a line.
+// Limit     memory for plain INT8 and FP8; arithmetic behind RMSNorm (about 28 operations a value) and SiLU (40)
+// Tried     Zen 4, rows in L1 and L2, cycles per sixteen bf16 values, of one call's growth with K: INT8 4.6, FP8 8.9,
+//           RMSNorm with residual and INT8 18, SiLU and INT8 30. Sixteen values at a time instead of 64, and a
+//           reciprocal with a correction after it: 5.0, 9.5, 25, 39; with divisions, as ops on 16 rows: 10, 15, 43, 54.
+//           SiLU's quotient from vrcp14ps, two corrections: 35, and not the bits of a division; 128 values at a time:
+//           27, but the same on (8192, 8192). (8192, 8192), two threads, while a copy runs at 40 GB/s, ms: INT8 6.1,
+//           FP8 6.4, RMSNorm 19, SiLU 20; a copy of as many bytes takes 5.0, 5.0, 11.5 and 8.4. (At 24 GB/s of reads
+//           before: 5.9, 7.3, 24, 28.) The first read of a row runs at the memory's rate, the rest waits for nothing,
+//           and the two do not overlap: fetching the next row meanwhile, in L2 (plain ops: 8.0 without), is held by the
+//           24 lines that a core may wait for; every second line is better for INT8 (6.1 instead of 6.4) and worse for
+//           FP8 (7.0 instead of 6.4); into L1 it is slower; finding the next row's amax along with this one's codes is
+//           slower by a third (two rows of 16 KB push each other out of L1). Behind RMSNorm fetching gains nothing.
+//           Huge pages: nothing. Ice Lake: codes written past the caches in whole lines gain 20 % over quarters of a
+//           line.
 // Reference kernels/reference/quantize.cpp
 #pragma once
 #include "pennyweight/device.h"
@@ -71,27 +74,95 @@ inline void* value_row(int64_t k) {
 
 enum class Nan { canonical, whatever };  // what becomes of NaN that are rounded to bf16
 
-template <DType dtype, Nan nan>
-inline I32x16 rounded_bits(F32x16 v) {  // of bf16, in the upper half
+// bf16 in the upper half; the lower one is anything.
+template <Nan nan>
+inline I32x16 rounded_bits(F32x16 v) {
   const I32x16 u = bits(v);
   if constexpr (nan == Nan::canonical) return shift_left<16>(f32_bf16(v));
-  return (u + splat_i32(0x7fff) + (shift_right<16>(u) & splat_i32(1))) & splat_i32(INT32_MIN >> 15);
+  return u + splat_i32(0x7fff) + (shift_right<16>(u) & splat_i32(1));
 }
 template <DType dtype, Nan nan>
 inline F32x16 round_value(F32x16 v) {
-  if constexpr (dtype == DType::bf16) return as_float(rounded_bits<dtype, nan>(v));
+  if constexpr (dtype == DType::bf16) return as_float(rounded_bits<nan>(v) & splat_i32(INT32_MIN >> 15));
   return round_to<dtype>(v);
 }
-// Stores what round_value gave.
-template <DType dtype>
-inline void store_rounded(void* p, F32x16 v, int count) {
-  if constexpr (dtype == DType::bf16) {
-    const __m256i words = low_words(shift_right<16>(bits(v)));
+
+// Values of `dtype` as floats, n registers of them: 64, as load_64 leaves them, or `count` of 16, the rest 0.
+template <DType dtype, int n>
+struct Values {
+  static constexpr int width = n;
+  F32x16 v[n];
+
+  static Values load(const void* p, int count) {
+    Values out;
+    if constexpr (n == 4)
+      load_64<dtype>(p, out.v);
+    else
+      out.v[0] = cpu::load<dtype>(p, count);
+    return out;
+  }
+  // Rounds them in place.
+  template <Nan nan>
+  void round() {
+    each([](F32x16 a) { return round_value<dtype, nan>(a); });
+  }
+  // Stores values that are rounded already.
+  void store(void* p, int count) const {
+    if constexpr (dtype == DType::bf16) {
+      I32x16 upper[n];
+#pragma GCC unroll 4
+      for (int j = 0; j < n; ++j) upper[j] = bits(v[j]);
+      store_upper(p, upper, count);
+    } else {
+#pragma GCC unroll 4
+      for (int j = 0; j < n; ++j) cpu::store<dtype>(at<dtype>(p, 16 * j), v[j], count);
+    }
+  }
+  // Rounds and stores them.
+  template <Nan nan>
+  void store(void* p, int count) const {
+    if constexpr (dtype == DType::bf16) {
+      I32x16 upper[n];
+#pragma GCC unroll 4
+      for (int j = 0; j < n; ++j) upper[j] = rounded_bits<nan>(v[j]);
+      store_upper(p, upper, count);
+    } else {
+      store(p, count);
+    }
+  }
+  template <class F>
+  inline __attribute__((always_inline)) void each(F&& f) {
+#pragma GCC unroll 4
+    for (int j = 0; j < n; ++j) v[j] = f(v[j]);
+  }
+  template <class F>
+  inline __attribute__((always_inline)) void each(const Values& other, F&& f) {
+#pragma GCC unroll 4
+    for (int j = 0; j < n; ++j) v[j] = f(v[j], other.v[j]);
+  }
+
+ private:
+  static void store_upper(void* p, const I32x16 (&upper)[n], int count) {
+    if constexpr (n == 4) return store_upper_halves(p, upper);
+    const __m256i words = low_words(shift_right<16>(upper[0]));
     if (count == 16) return _mm256_storeu_si256(static_cast<__m256i*>(p), words);
     copy_bytes(p, &words, count * 2);
-  } else {
-    store<dtype>(p, v, count);
   }
+};
+
+// Calls f(Side<n>, i, count) for runs of elements: n registers side by side while there are as many, then of 16.
+template <int count>
+struct Side {
+  static constexpr int n = count;
+};
+template <class F>
+inline __attribute__((always_inline)) void for_each_run(int64_t k, F&& f) {
+  int64_t i = 0;
+#if defined(__AVX512F__)
+  for (; i + 64 <= k; i += 64) f(Side<4>{}, i, 16);
+#endif  // AVX2 has no registers for more than one
+  for (; i + 16 <= k; i += 16) f(Side<1>{}, i, 16);
+  if (i < k) f(Side<1>{}, i, static_cast<int>(k - i));
 }
 
 // Whole cache lines, past the caches.
@@ -110,24 +181,30 @@ inline float add_residual(const Op& op, int64_t m, void* h) {
   const void* x = at<dtype>(op.x, m * op.x_stride);
   const void* residual = at<dtype>(op.residual, m * op.residual_stride);
   F32x16 squares = splat(0.0f);
-  for_each_16(op.k, [&](int64_t i, int count) __attribute__((always_inline)) {
-    F32x16 v = load<dtype>(at<dtype>(x, i), count);
+  for_each_run(op.k, [&](auto side, int64_t i, int count) __attribute__((always_inline)) {
+    using Run = Values<dtype, decltype(side)::n>;
+    Run v = Run::load(at<dtype>(x, i), count);
     if (op.residual) {
-      v = round_value<dtype, nan>(v + load<dtype>(at<dtype>(residual, i), count));
-      store_rounded<dtype>(at<dtype>(h, i), v, count);
+      v.each(Run::load(at<dtype>(residual, i), count), [](F32x16 a, F32x16 b) { return a + b; });
+      v.template round<nan>();
+      v.store(at<dtype>(h, i), count);
     }
-    squares = fma(v, v, squares);
+    if constexpr (Run::width == 4) put_in_order<dtype>(v.v);
+    for (const F32x16 one : v.v) squares = fma(one, one, squares);
   });
   return sum_lanes(squares);
 }
 
-// normed = round(weight * round(h * r)). Lanes past the end are not stored.
+// normed = round(weight * round(h * r)).
 template <DType dtype, Nan nan, class Op>
 inline void scale_row(const Op& op, const void* h, float r, void* normed) {
-  for_each_16(op.k, [&](int64_t i, int count) __attribute__((always_inline)) {
-    const F32x16 v = round_value<dtype, nan>(load<dtype>(at<dtype>(h, i), count) * splat(r));
-    const F32x16 weighted = load<dtype>(at<dtype>(op.weight, i), count) * v;
-    store_rounded<dtype>(at<dtype>(normed, i), round_value<dtype, nan>(weighted), count);
+  for_each_run(op.k, [&](auto side, int64_t i, int count) __attribute__((always_inline)) {
+    using Run = Values<dtype, decltype(side)::n>;
+    Run v = Run::load(at<dtype>(h, i), count);
+    v.each([r](F32x16 a) { return a * splat(r); });
+    v.template round<nan>();
+    v.each(Run::load(at<dtype>(op.weight, i), count), [](F32x16 a, F32x16 weight) { return weight * a; });
+    v.template store<nan>(at<dtype>(normed, i), count);
   });
 }
 
@@ -158,19 +235,19 @@ void rms_norm_quantize_row(const RmsNormQuantize& op, int64_t m) {
   op.scale[m] = quantize_row<format, dtype>({normed, nullptr, op.k, dtype}, codes_of(op, m), nullptr);
 }
 
-inline F32x16 silu_f32(F32x16 g) {
-  const F32x16 minus_g = as_float(bits(g) ^ splat_i32(INT32_MIN));
-  return g / (splat(1.0f) + exp_f32(minus_g));
-}
-
 template <DType dtype, Nan nan, class Op>
 inline void silu_mul_row(const Op& op, int64_t m, void* v) {
   const void* gate = at<dtype>(op.gate_up, m * op.x_stride);
   const void* up = at<dtype>(op.gate_up, m * op.x_stride + op.k);
-  for_each_16(op.k, [&](int64_t i, int count) __attribute__((always_inline)) {
-    const F32x16 activated = round_value<dtype, nan>(silu_f32(load<dtype>(at<dtype>(gate, i), count)));
-    const F32x16 value = round_value<dtype, nan>(activated * load<dtype>(at<dtype>(up, i), count));
-    store_rounded<dtype>(at<dtype>(v, i), value, count);
+  for_each_run(op.k, [&](auto side, int64_t i, int count) __attribute__((always_inline)) {
+    using Run = Values<dtype, decltype(side)::n>;
+    Run value = Run::load(at<dtype>(gate, i), count), e = value;
+    e.each([](F32x16 g) { return as_float(bits(g) ^ splat_i32(INT32_MIN)); });
+    exp_f32(e.v);
+    value.each(e, [](F32x16 g, F32x16 exp_of_minus_g) { return g / (splat(1.0f) + exp_of_minus_g); });
+    value.template round<nan>();
+    value.each(Run::load(at<dtype>(up, i), count), [](F32x16 silu, F32x16 by) { return silu * by; });
+    value.template store<nan>(at<dtype>(v, i), count);
   });
 }
 

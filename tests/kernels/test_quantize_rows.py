@@ -74,19 +74,19 @@ def test_quantize_per_token_matches_reference_on_every_bfloat16(implementation: 
         compare(f"quantize_per_token_{kind}", implementation, args, code_outputs(1, x.size))
 
 
-@pytest.mark.parametrize("dtype", ["bf16", "f16"])
+@pytest.mark.parametrize("dtype, most", [("bf16", 0), ("f16", 0), ("bf16", 127), ("bf16", 86), ("bf16", -94)])
 @pytest.mark.parametrize("implementation, kind", cases("quantize_per_token"))
 def test_quantize_per_token_divides_every_value_by_every_scale(
-    implementation: str, kind: str, dtype: str
+    implementation: str, kind: str, dtype: str, most: int
 ) -> None:
-    # A quotient depends on the two significands alone: a row for each of the amax, with every significand in the
-    # twelve binades below it, beyond which codes are 0.
+    # A quotient depends on the two significands alone, but for what underflows on its way: a row for each of the amax,
+    # with every significand in the twelve binades below it, beyond which codes are 0.
     bits = {"bf16": 7, "f16": 10}[dtype]
     significands = 1 + np.arange(2**bits) / 2**bits
     values = np.concatenate([significands * 2.0**-i for i in range(12)])
     rows = np.minimum(values[None, :], significands[:, None])
     rows[:, ::3] *= -1
-    x = encode(rows, dtype)
+    x = encode(rows * 2.0**most, dtype)
     m, k = x.shape
     args = {"x": x, "smooth": None, "m": m, "k": k, "x_stride": k, "x_dtype": dtype}
     compare(f"quantize_per_token_{kind}", implementation, args, code_outputs(m, k))
@@ -154,6 +154,21 @@ def test_rms_norm_matches_reference(implementation: str, dtype: str, residual: b
         args |= {"residual_stride": other_stride, "eps": 1e-5, "x_dtype": dtype}
         outputs = {name: np.zeros((m + 1, k), x.dtype) for name in ("normed", "hidden")[: 1 + residual]}
         compare("rms_norm", implementation, args, outputs)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("implementation", implementations("rms_norm"))
+def test_rms_norm_sums_squares_in_the_order_of_its_lanes(implementation: str, dtype: str) -> None:
+    # Lane 0 begins with 2^24, which swallows every 1 after it; in another lane they would count, and a thirtieth of
+    # the values would be rounded another way.
+    k = 1 << 17
+    x = np.zeros((1, k))
+    x[:, :4096] = np.random.default_rng(5).standard_normal(4096)
+    x[:, ::16] = 1.0
+    x[:, 0] = 4096.0
+    args = {"x": encode(x, dtype), "weight": encode(np.ones(k), dtype), "m": 1, "k": k}
+    args |= {"x_stride": k, "residual": None, "residual_stride": 0, "eps": 1e-5, "x_dtype": dtype}
+    compare("rms_norm", implementation, args, {"normed": np.zeros((2, k), args["x"].dtype)})
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
