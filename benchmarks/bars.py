@@ -21,6 +21,7 @@ from roofline import Limits
 
 SHAPES = ((6144, 4096), (4096, 4096), (28672, 4096), (4096, 14336))
 LARGEST = ((28672, 4096),)
+SOLVED = ((4096, 14336),)
 #: Best first; of an op's implementations the first that was measured is judged.
 RANKS = ("avx512bf16", "avx512vnni", "avx2")
 #: How far a single shape may stay behind.
@@ -157,6 +158,8 @@ BARS = [
     Bar(FP8, (64, 128, 256, 1024), DOTS, peak_share("bf16"), 0.88),
     *(Bar(op, (64, 128, 256, 1024), "of the 256-bit peak", field("peak_share"), 0.75, impl="avx2")
       for op in (INT8, FP8, W4A16, W4A8)),
+    Bar("gptq_quantize", (0,), "x llm-compressor", against("llmcompressor"), 8, SOLVED),
+    Bar("hessian_and_gptq", (32768,), "x llm-compressor", against("llmcompressor"), 5, SOLVED),
     *(Bar(op, (8192,), "of copy bandwidth", field("copy_share"), 0.85, ((0, 8192),)) for op in QUANTIZATIONS),
     *(Bar(op, (1,), "of the linear layer that follows", field("share_of_linear"), 0.03, SHAPES, below=True)
       for op in QUANTIZATIONS),

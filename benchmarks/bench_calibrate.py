@@ -23,6 +23,7 @@ machine.cap_torch()
 import torch  # noqa: E402  (after the cap, which oneDNN reads when it is loaded)
 from torch import Tensor  # noqa: E402
 
+import bars  # noqa: E402
 import calibrate_peer  # noqa: E402
 import results  # noqa: E402
 import roofline  # noqa: E402
@@ -56,8 +57,11 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     p.add_argument(
         "--peers", default="none", choices=["none", "llmcompressor"], help="compare GPTQ with, and only that"
     )
-    p.add_argument("--peer-rounds", type=int, default=1, help="solves of each side beside a peer")
+    p.add_argument("--peer-rounds", type=int, default=3, help="solves of each side beside a peer")
     p.add_argument("--json", type=Path, help="write rows here")
+    p.add_argument(
+        "--save", action="store_true", help=f"also into {machine.results_file()}, in place of older ones"
+    )
     p.add_argument("--threads", type=int, default=2)
     p.add_argument("--rounds", type=int, default=7)
     p.add_argument("--seconds", type=float, default=5.0, help="time given to each side")
@@ -199,9 +203,12 @@ def main() -> None:
             alternate(sides, lambda: None, options.rounds, options.seconds)
             _C.force(None)
             rows += show(case, sides)
+    print("\n".join(bars.verdicts(rows, limits.to_dict())))
+    about = {"date": datetime.date.today().isoformat(), "threads": options.threads, **machine.describe()}
     if options.json:
-        about = {"date": datetime.date.today().isoformat(), "threads": options.threads, **machine.describe()}
         results.save(options.json, about, limits.to_dict(), rows, keep=False)
+    if options.save:
+        results.save(machine.results_file(), about, limits.to_dict(), rows, keep=True)
 
 
 if __name__ == "__main__":

@@ -103,6 +103,35 @@ def measured(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def calibration(rows: Rows) -> str:
+    """Say what GPTQ of one weight takes beside a peer; empty where it was not measured."""
+    lines = []
+    for op, what in (
+        ("gptq_quantize", "the solver"),
+        ("hessian_and_gptq", "with the Hessian of {M:,} tokens"),
+    ):
+        for mine in (r for r in rows if r["op"] == op and "impl" in r):
+            same = [
+                r
+                for r in rows
+                if r["op"] == op and "peer" in r and (r["N"], r["K"]) == (mine["N"], mine["K"])
+            ]
+            lines += [
+                f"({mine['N']}, {mine['K']}) {what.format(**mine)} {mine['median_us'] / 1e6:.1f} s, "
+                f"{peer['median_us'] / mine['median_us']:.2f} x {peer['peer']}'s speed"
+                for peer in same
+            ]
+    return f"GPTQ of one weight: {'; '.join(lines)}." if lines else ""
+
+
+def quantization(rows: Rows) -> str:
+    """Say what share of a copy's bandwidth the quantization of activations reaches; empty where not measured."""
+    found = [r for r in rows if r.get("copy_share")]
+    shares = ", ".join(f"`{r['op']}` {r['copy_share']:.0%}" for r in found)
+    of = f"({found[0]['M']}, {found[0]['K']})" if found else ""
+    return f"Quantization of {of} activations, share of the bandwidth of a copy: {shares}." if found else ""
+
+
 def models(rows: Rows) -> str:
     """Draw one machine's whole models: ours against the bfloat16 of torch and of the fastest, and a peer's own bits.
 
@@ -162,7 +191,9 @@ def tables(result: dict[str, Any]) -> str:
     """Draw all that was measured on one machine."""
     if "card" in result["about"]:
         return card(result)
-    return "\n\n".join([measured(result), *([models(result["models"])] if result.get("models") else [])])
+    whole = models(result["models"]) if result.get("models") else ""
+    rows = result["rows"]
+    return "\n\n".join(filter(None, [measured(result), whole, quantization(rows), calibration(rows)]))
 
 
 def fill(text: str, part: str, content: str) -> str:

@@ -3,6 +3,7 @@
 
 Commands as worker.py's; a time is {"seconds": wall, "cpu_seconds": of all threads}.
 
+    {"do": "ready"}                                                → {}
     {"do": "hessian", "x": F, "tokens": T, "k": K}                 → time of one update with bfloat16 (T, K)
     {"do": "solve", "weight": F, "hessian": F, "scale": F, "n": N, "k": K, "codes": F}
                                                                    → time; writes codes (N, K) float32
@@ -43,6 +44,9 @@ def timed(call: Callable[[], Any]) -> tuple[Any, dict[str, Any]]:
 
 class Session:
     """Answers one command after the other."""
+
+    def ready(self) -> dict[str, Any]:
+        return {}
 
     def hessian(self, x: str, tokens: int, k: int) -> dict[str, Any]:
         rows = read(x, tokens, k).bfloat16()
