@@ -309,7 +309,7 @@ void check_joint(const char* op, const Rows& cos, const Rows& sin, int64_t n, in
 void check_block(const char* op, const Rows& q, const Rows& residual, int64_t o, int64_t gate_up, int64_t intermediate,
                  int64_t down) {
   if (q.rows == residual.rows && q.dtype == residual.dtype && o == residual.columns && down == residual.columns &&
-      gate_up % 2 == 0 && intermediate <= gate_up / 2)
+      gate_up % 2 == 0 && 0 < intermediate && intermediate <= gate_up / 2)
     return;
   fail_shape(op,
              "residual must have q's rows and dtype, o and down its columns as outputs, and gate|up two halves of "
