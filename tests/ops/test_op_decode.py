@@ -156,6 +156,7 @@ WRONG: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "rows": (changed("decode_back", 5, lambda x: x[:2]), pw.ShapeError, r"q's rows and dtype.*residual: \[2, 1, 64\]"),
     "dtype": (changed("decode_back", 5, lambda x: x.half()), pw.ShapeError, r"residual: \[3, 1, 64\] float16"),
     "int4-scale": (changed("decode_back", 6, lambda _: "int4"), pw.ShapeError, "o_weight: .*got 'int4' and col"),
+    "empty": (changed("decode_back", 20, lambda _: 0), pw.ShapeError, "down_weight must be the 0 bytes"),
     "half": (changed("decode_back", 20, lambda _: 129), pw.ShapeError, "down_weight must be the .*K=129"),
 }  # fmt: skip
 
