@@ -7,6 +7,7 @@ python benchmarks/readme_table.py --check    exits 1 when it would change anythi
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import sys
@@ -104,24 +105,16 @@ def measured(result: dict[str, Any]) -> str:
 
 
 def calibration(rows: Rows) -> str:
-    """Say what GPTQ of one weight takes beside a peer; empty where it was not measured."""
+    """Say what GPTQ of a weight takes beside a peer; empty where it was not measured."""
+    whats = {"gptq_quantize": "the solver", "hessian_and_gptq": "with the Hessian of {M:,} tokens"}
     lines = []
-    for op, what in (
-        ("gptq_quantize", "the solver"),
-        ("hessian_and_gptq", "with the Hessian of {M:,} tokens"),
-    ):
-        for mine in (r for r in rows if r["op"] == op and "impl" in r):
-            same = [
-                r
-                for r in rows
-                if r["op"] == op and "peer" in r and (r["N"], r["K"]) == (mine["N"], mine["K"])
-            ]
-            lines += [
-                f"({mine['N']}, {mine['K']}) {what.format(**mine)} {mine['median_us'] / 1e6:.1f} s, "
-                f"{peer['median_us'] / mine['median_us']:.2f} x {peer['peer']}'s speed"
-                for peer in same
-            ]
-    return f"GPTQ of one weight: {'; '.join(lines)}." if lines else ""
+    for (op, what), mine in itertools.product(whats.items(), (r for r in rows if r.get("impl"))):
+        for peer in (r for r in rows if r["op"] == op == mine["op"] and "peer" in r):
+            if (peer["N"], peer["K"]) == (mine["N"], mine["K"]):
+                ratio, seconds = peer["median_us"] / mine["median_us"], mine["median_us"] / 1e6
+                lines.append(f"{what.format(**mine)} {seconds:.1f} s, {ratio:.2f} x {peer['peer']}")
+    of = next((f"({r['N']}, {r['K']})" for r in rows if r["op"] in whats), "")
+    return f"GPTQ of a {of} weight: {'; '.join(lines)}." if lines else ""
 
 
 def quantization(rows: Rows) -> str:

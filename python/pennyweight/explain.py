@@ -73,6 +73,7 @@ class Explanation:
         groups: Layers on our kernels, grouped where they are run alike.
         plain: Names of the ``nn.Linear`` that are left as they are.
         fused: Names of the decoder blocks on fused ops.
+        decoding: Those of them that decode one token per sequence on an attention of ours.
         unfused: What ``fuse=True`` left as it was, with the reason.
         forced: The implementation that PENNYWEIGHT_FORCE or ``_C.force`` names, or None.
         strict: Whether PENNYWEIGHT_STRICT refuses all but the best.
@@ -82,6 +83,7 @@ class Explanation:
     groups: list[LayerGroup]
     plain: list[str]
     fused: list[str]
+    decoding: list[str]
     unfused: dict[str, str]
     forced: str | None
     strict: bool
@@ -113,6 +115,8 @@ class Explanation:
             )
         if self.fused:
             notes.append(f"fused: {_some(self.fused)}")
+        if self.decoding:
+            notes.append(f"decode on an attention of ours: {_some(self.decoding)}")
         for reason in dict.fromkeys(self.unfused.values()):
             names = [name for name, other in self.unfused.items() if other == reason]
             notes.append(f"left unfused: {_some(names)}: {reason}")
@@ -158,10 +162,18 @@ def explain(model: nn.Module) -> Explanation:
         for name, m in model.named_modules()
         if isinstance(m, nn.Linear) and not isinstance(m, LinearBF16)
     ]
-    fused = [name for name, m in model.named_modules() if isinstance(m, FusedBlock)]
+    fused = {name: m for name, m in model.named_modules() if isinstance(m, FusedBlock)}
+    decoding = [name for name, block in fused.items() if block.decodes()]
     features = [name for name, has in _C.features().items() if has is True]
     return Explanation(
-        list(groups.values()), plain, fused, unfused(model), _C.forced(), _C.strict(), features
+        list(groups.values()),
+        plain,
+        list(fused),
+        decoding,
+        unfused(model),
+        _C.forced(),
+        _C.strict(),
+        features,
     )
 
 

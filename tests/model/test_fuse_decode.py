@@ -296,3 +296,14 @@ def test_other_scales_are_taken_over(make_model: Any, ids: torch.Tensor) -> None
 def test_normed_queries_keep_their_module(make_model: Any) -> None:
     _, fused = pair(make_model, "W8A8-INT", "Qwen3")
     assert all(block.fusion.decoding is None for block in fused.model.layers)
+
+
+def test_explain_says_which_blocks_decode_on_our_attention(make_model: Any) -> None:
+    _, fused = pair(make_model, "W8A8-INT", "Llama")
+    names = ["model.layers.0", "model.layers.1"]
+    assert pw.explain(fused).decoding == names
+    assert "decode on an attention of ours: model.layers.0, model.layers.1" in str(pw.explain(fused))
+    assert pw.explain(fused.to("meta")).decoding == []
+    _, other = pair(make_model, "W8A8-INT", "Qwen3")
+    assert pw.explain(other).fused == names and pw.explain(other).decoding == []
+    assert "decode on" not in str(pw.explain(other))

@@ -156,6 +156,10 @@ class FusedBlock(nn.Module):
         hidden, y = ops.decode_back(*read, *o, norm, eps[1], *gate_up, down_proj.in_features, *down)
         return hidden + y
 
+    def decodes(self) -> bool:
+        """Whether one token per sequence attends on our own ops where the block is now."""
+        return self.fusion.decoding is not None and self.joint_qkv.packed.device.type == "cpu"
+
     def calls(self) -> list[Call]:
         """The fused calls, in order."""
         found = []
