@@ -184,6 +184,26 @@ def test_static_cache_decodes_on_our_attention(make_model: Any, ids: torch.Tenso
     assert_alike(got, last(plain(fused)))
 
 
+@pytest.mark.parametrize("scheme", RECIPES)
+def test_decoding_compiles_to_one_graph(
+    scheme: str, make_model: Any, ids: torch.Tensor, blocks_in_two_calls: list[str]
+) -> None:
+    _, fused = pair(make_model, scheme, "Llama")
+    tokens = ids[:1].repeat(1, 2)[:, :9]
+
+    def last(model: Any) -> torch.Tensor:
+        cache = StaticCache(config=fused.config, max_cache_len=32)
+        with torch.no_grad():
+            fused(tokens[:, :8], past_key_values=cache)
+            out: torch.Tensor = model(tokens[:, 8:], past_key_values=cache).logits
+        return out
+
+    torch._dynamo.reset()
+    want = last(fused)
+    assert torch.equal(last(torch.compile(fused, fullgraph=True, backend="aot_eager")), want)
+    assert blocks_in_two_calls == ["decode_front", "decode_back"] * 2 * 2
+
+
 def test_generation_with_beams_is_the_unfused_one(make_model: Any, ids: torch.Tensor) -> None:
     model, fused = pair(make_model, "W4A16-INT", "Qwen2")
     assert torch.equal(greedy(fused, ids[:2], num_beams=3), greedy(model, ids[:2], num_beams=3))

@@ -81,12 +81,7 @@ def unheard(module: Any) -> bool:
 
 
 def _settings(attention: Any) -> str | None:
-    """The config's name for the attention, past what makes transformers' configs slow to ask."""
-    config = getattr(attention, "config", None)
-    try:
-        name: str | None = object.__getattribute__(config, "_attn_implementation_internal")
-    except AttributeError:
-        name = getattr(config, "_attn_implementation", None)
+    name: str | None = getattr(getattr(attention, "config", None), "_attn_implementation", None)
     return name
 
 
