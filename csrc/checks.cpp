@@ -282,7 +282,7 @@ Rows mask_rows(Name name, const Tensor& t, const Cached& keys) {
   return rows_of(name, t, DType::u8);
 }
 
-void check_layer(Name weight, const std::string& scheme, bool col_scale, const std::vector<int64_t>& form) {
+int64_t outputs_of(Name weight, const std::string& scheme, bool col_scale, const std::vector<int64_t>& form) {
   if (form.size() != 3 || form[0] < 1)
     fail_shape(weight.op, text(weight) + ": its form must be N of at least 1, the group size, and whether there are " +
                               "zero points; got " + join(form));
@@ -290,6 +290,7 @@ void check_layer(Name weight, const std::string& scheme, bool col_scale, const s
     fail_shape(weight.op, text(weight) +
                               ": schemes 'int8' and 'fp8' need col_scale, and 'int4' has its scales in the " +
                               "weight; got '" + scheme + "' and col_scale: " + (col_scale ? "given" : "None"));
+  return form[0];
 }
 
 void check_joint(const char* op, const Rows& cos, const Rows& sin, int64_t n, int64_t heads, int64_t kv_heads,

@@ -59,8 +59,8 @@ struct Cached {
 Cached cached(Name name, const Tensor& t, const Rows& like);
 void check_attention(const char* op, const Rows& q, const Cached& keys, const Cached& values);
 Rows mask_rows(Name name, const Tensor& t, const Cached& keys);  // bool (batch, tokens)
-// A decoder block's layers (ops_decode.cpp): one as it is given; q|k|v, of N outputs; those after the attention.
-void check_layer(Name weight, const std::string& scheme, bool col_scale, const std::vector<int64_t>& form);
+// A decoder block's layers (ops_decode.cpp): N of one as it is given; q|k|v, of N outputs; those after the attention.
+int64_t outputs_of(Name weight, const std::string& scheme, bool col_scale, const std::vector<int64_t>& form);
 void check_joint(const char* op, const Rows& cos, const Rows& sin, int64_t n, int64_t heads, int64_t kv_heads,
                  int64_t values_begin);
 void check_block(const char* op, const Rows& q, const Rows& residual, int64_t o, int64_t gate_up, int64_t intermediate,

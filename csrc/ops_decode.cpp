@@ -58,14 +58,12 @@ struct LayerArguments {
 
 // The layer for inputs of k elements of `dtype`.
 class Layer {
-  static int64_t size_of(const char* op, const LayerArguments& given) {
-    check_layer({op, given.name}, given.scheme, given.col_scale.has_value(), given.form);
-    return given.form[0];
-  }
-
  public:
   Layer(const char* op, const LayerArguments& given, int64_t k, DType dtype)
-      : format_(format_of(op, given.scheme)), n_(size_of(op, given)), k_(k), dtype_(dtype) {
+      : format_(format_of(op, given.scheme)),
+        n_(outputs_of({op, given.name}, given.scheme, given.col_scale.has_value(), given.form)),
+        k_(k),
+        dtype_(dtype) {
     if (takes_codes()) {
       scale_ = vector({op, "col_scale"}, *given.col_scale, ScalarType::Float, n_);
       weight_ = packed({op, given.name}, given.weight, code_bytes(n_, k_), n_, k_);

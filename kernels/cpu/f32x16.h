@@ -237,7 +237,7 @@ inline void* at(void* p, int64_t i) {
 template <int n>
 inline __attribute__((always_inline)) void exp_f32(F32x16 (&x)[n]) {
   F32x16 whole[n], r[n], p[n];
-#define PW_EACH _Pragma("GCC unroll 8") for (int j = 0; j < n; ++j)
+#define PW_EACH _Pragma("GCC unroll 4") for (int j = 0; j < n; ++j)
   PW_EACH x[j] = min(splat(88.0f), max(splat(-87.0f), x[j]));  // NaN passes both
   PW_EACH whole[j] = round_half_even(x[j] * splat(1.44269504088896341f));
   PW_EACH r[j] = fma(whole[j], splat(-0.693359375f), x[j]);

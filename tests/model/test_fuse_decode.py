@@ -72,6 +72,16 @@ def continued(
     return torch.cat(out, 1)
 
 
+def in_static_cache(model: Any, ids: torch.Tensor, step: Any = None) -> torch.Tensor:
+    """Logits of a token after a prompt of eight; `step` takes the model's place for that token."""
+    tokens, cache = ids[:1].repeat(1, 2)[:, :9], StaticCache(config=model.config, max_cache_len=32)
+    with torch.no_grad():
+        model(tokens[:, :8], past_key_values=cache)
+        last = model if step is None else step
+        out: torch.Tensor = last(tokens[:, 8:], past_key_values=cache).logits
+    return out
+
+
 @pytest.mark.parametrize("family", OURS)
 @pytest.mark.parametrize("scheme", RECIPES)
 def test_decoding_answers_as_the_attention_module(
@@ -169,19 +179,10 @@ def test_padded_sequences_decode_as_they_do_alone(make_model: Any, ids: torch.Te
 
 def test_static_cache_decodes_on_our_attention(make_model: Any, ids: torch.Tensor) -> None:
     _, fused = pair(make_model, "W8A8-INT", "Llama")
-    tokens = ids[:1].repeat(1, 2)[:, :9]
-
-    def last(model: Any) -> torch.Tensor:
-        cache = StaticCache(config=model.config, max_cache_len=32)
-        with torch.no_grad():
-            model(tokens[:, :8], past_key_values=cache)
-            out: torch.Tensor = model(tokens[:, 8:], past_key_values=cache).logits
-        return out
-
     before = runs()
-    got = last(fused)
+    got = in_static_cache(fused, ids)
     assert runs() - before == 2
-    assert_alike(got, last(plain(fused)))
+    assert_alike(got, in_static_cache(plain(fused), ids))
 
 
 @pytest.mark.parametrize("scheme", RECIPES)
@@ -189,18 +190,10 @@ def test_decoding_compiles_to_one_graph(
     scheme: str, make_model: Any, ids: torch.Tensor, blocks_in_two_calls: list[str]
 ) -> None:
     _, fused = pair(make_model, scheme, "Llama")
-    tokens = ids[:1].repeat(1, 2)[:, :9]
-
-    def last(model: Any) -> torch.Tensor:
-        cache = StaticCache(config=fused.config, max_cache_len=32)
-        with torch.no_grad():
-            fused(tokens[:, :8], past_key_values=cache)
-            out: torch.Tensor = model(tokens[:, 8:], past_key_values=cache).logits
-        return out
-
     torch._dynamo.reset()
-    want = last(fused)
-    assert torch.equal(last(torch.compile(fused, fullgraph=True, backend="aot_eager")), want)
+    want = in_static_cache(fused, ids)
+    compiled = torch.compile(fused, fullgraph=True, backend="aot_eager")
+    assert torch.equal(in_static_cache(fused, ids, compiled), want)
     assert blocks_in_two_calls == ["decode_front", "decode_back"] * 2 * 2
 
 

@@ -137,8 +137,8 @@ def _judge(block: nn.Module, calls: dict[str, Call]) -> Found:
     silu = mlp and _is_silu(calls)
     down = silu and _takes_codes(block)
     decoding = _decoding(block, calls) if attention else None
-    last = [block.get_submodule(name) for name in (OUT, DOWN)] if decoding is not None and silu else [None]
-    whole = all(isinstance(layer, QuantizedLinear) for layer in last)
+    ours = (isinstance(block.get_submodule(name), QuantizedLinear) for name in (OUT, DOWN))
+    whole = decoding is not None and silu and all(ours)
     fusion = Fusion(attention, mlp, silu, down, (eps[0] or 0.0, eps[1] or 0.0), decoding, whole)
     return Found(fusion, reasons)
 
