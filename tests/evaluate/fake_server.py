@@ -159,7 +159,6 @@ class Handler(BaseHTTPRequestHandler):
         for piece in pieces:
             self.wfile.write(f"data: {json.dumps(piece)}\n\n".encode())
             self.wfile.flush()
-            time.sleep(0.002)
         self.wfile.write(b"data: [DONE]\n\n")
         self.close_connection = True
 
