@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // f32x16.h: sixteen floats side by side: one AVX-512 register, or two of AVX2, by the flags of the including file.
 //
-// Sixteen because quantize.h sums squares in sixteen lanes: kernels written on this type give the same bits on both.
-// Every function is the vector form of its namesake in numerics.h; everything is private to the including file.
+// Sixteen because attention.h sums in sixteen lanes, and quantize.h in 64: kernels written on this type give the same
+// bits on both. Every function is the vector form of its namesake in numerics.h; everything is private to the including
+// file.
 #pragma once
 #include <immintrin.h>
 
@@ -33,6 +34,7 @@ inline F32x16 load_f16(const void* p) { return {_mm512_cvtph_ps(_mm256_loadu_si2
 inline void store_f32(float* p, F32x16 a) { _mm512_storeu_ps(p, a.v); }
 
 inline F32x16 operator+(F32x16 a, F32x16 b) { return {_mm512_add_ps(a.v, b.v)}; }
+inline F32x16 operator-(F32x16 a, F32x16 b) { return {_mm512_sub_ps(a.v, b.v)}; }
 inline F32x16 operator*(F32x16 a, F32x16 b) { return {_mm512_mul_ps(a.v, b.v)}; }
 inline F32x16 operator/(F32x16 a, F32x16 b) { return {_mm512_div_ps(a.v, b.v)}; }
 inline F32x16 fma(F32x16 a, F32x16 b, F32x16 c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }

@@ -16,16 +16,16 @@ struct Line {
   __m512i v;
 };
 
+inline __attribute__((always_inline)) void split_bf16(__m512i words, F32x16& even, F32x16& odd) {
+  even = {_mm512_castsi512_ps(_mm512_slli_epi32(words, 16))};
+  odd = {_mm512_castsi512_ps(_mm512_and_si512(words, _mm512_set1_epi32(INT32_MIN >> 15)))};
+}
 template <DType dtype>
 inline void load_64(const void* p, F32x16 (&v)[4]) {
   const char* from = static_cast<const char*>(p);
   if constexpr (dtype == DType::bf16) {
 #pragma GCC unroll 2
-    for (int j = 0; j < 2; ++j) {
-      const __m512i words = _mm512_loadu_si512(from + 64 * j);
-      v[2 * j] = {_mm512_castsi512_ps(_mm512_slli_epi32(words, 16))};
-      v[2 * j + 1] = {_mm512_castsi512_ps(_mm512_and_si512(words, _mm512_set1_epi32(INT32_MIN >> 15)))};
-    }
+    for (int j = 0; j < 2; ++j) split_bf16(_mm512_loadu_si512(from + 64 * j), v[2 * j], v[2 * j + 1]);
   } else {
 #pragma GCC unroll 4
     for (int j = 0; j < 4; ++j) v[j] = load<dtype>(from + 16 * j * dtype_bytes(dtype));
@@ -39,6 +39,24 @@ inline void store_upper_halves(void* p, const I32x16 (&v)[4]) {
     _mm512_storeu_si512(static_cast<char*>(p) + 64 * j, _mm512_ternarylogic_epi32(mask, low, v[2 * j + 1].v, 0xca));
   }
 }
+#if defined(__AVX512BF16__)
+// 32 floats rounded to bf16, in order; subnormals become 0.
+inline __attribute__((always_inline)) __m512i flushed_bf16(F32x16 even, F32x16 odd) {
+  const __m512i halves = (__m512i)_mm512_cvtne2ps_pbh(odd.v, even.v);
+  const __m512i low = _mm512_cvtepu16_epi32(_mm256_setr_epi16(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
+  return _mm512_permutexvar_epi16(
+      _mm512_or_si512(low, _mm512_slli_epi32(_mm512_add_epi32(low, _mm512_set1_epi32(16)), 16)), halves);
+}
+// Rounds what lies as load_64<bf16> left it, and stores it in order.
+inline __attribute__((always_inline)) void store_flushed(void* p, const F32x16 (&v)[4]) {
+#pragma GCC unroll 2
+  for (int j = 0; j < 2; ++j) _mm512_storeu_si512(static_cast<char*>(p) + 64 * j, flushed_bf16(v[2 * j], v[2 * j + 1]));
+}
+inline __attribute__((always_inline)) void round_flushed(F32x16 (&v)[4]) {
+#pragma GCC unroll 2
+  for (int j = 0; j < 2; ++j) split_bf16(flushed_bf16(v[2 * j], v[2 * j + 1]), v[2 * j], v[2 * j + 1]);
+}
+#endif
 // In order what lies as load_64<dtype> left it.
 template <DType dtype>
 inline void put_in_order(F32x16 (&v)[4]) {
@@ -89,10 +107,12 @@ inline void store_line(void* p, Line line) { _mm512_storeu_si512(p, line.v); }
 inline void stream_line(void* p, Line line) { _mm512_stream_si512(static_cast<__m512i*>(p), line.v); }
 
 // The larger of each 16-bit word of `most` and the magnitudes of the 32 words at p.
-using Words = __m512i;
-inline Words no_words() { return _mm512_setzero_si512(); }
+struct Words {
+  __m512i v;
+};
+inline Words no_words() { return {_mm512_setzero_si512()}; }
 inline Words widest_words(Words most, const void* p) {
-  return _mm512_max_epu16(most, _mm512_and_si512(_mm512_loadu_si512(p), _mm512_set1_epi16(0x7fff)));
+  return {_mm512_max_epu16(most.v, _mm512_and_si512(_mm512_loadu_si512(p), _mm512_set1_epi16(0x7fff)))};
 }
 
 #else
@@ -134,13 +154,18 @@ inline void stream_line(void* p, Line line) {
   _mm256_stream_si256(static_cast<__m256i*>(p) + 1, line.hi);
 }
 
-using Words = __m256i;
-inline Words no_words() { return _mm256_setzero_si256(); }
+template <DType>
+inline void put_in_order(F32x16 (&)[4]) {}
+
+struct Words {
+  __m256i v;
+};
+inline Words no_words() { return {_mm256_setzero_si256()}; }
 inline Words widest_words(Words most, const void* p) {
   const __m256i* words = static_cast<const __m256i*>(p);
   const __m256i magnitude = _mm256_set1_epi16(0x7fff);
-  most = _mm256_max_epu16(most, _mm256_and_si256(_mm256_loadu_si256(words), magnitude));
-  return _mm256_max_epu16(most, _mm256_and_si256(_mm256_loadu_si256(words + 1), magnitude));
+  most.v = _mm256_max_epu16(most.v, _mm256_and_si256(_mm256_loadu_si256(words), magnitude));
+  return {_mm256_max_epu16(most.v, _mm256_and_si256(_mm256_loadu_si256(words + 1), magnitude))};
 }
 
 #endif

@@ -95,7 +95,7 @@ void linear_w8a8_fp8_avx512bf16(const LinearW8A8Fp8& op, const Executor& executo
   const auto row = [&](int64_t r, uint32_t* out) {
     uint8_t* codes = static_cast<uint8_t*>(scratch(Slot::sums, op.k));
     const char* x = static_cast<const char*>(op.x) + r * op.x_stride * dtype_bytes(op.x_dtype);
-    row_scale[r] = avx512vnni::quantize_row_fp8({x, op.smooth, op.k, op.x_dtype}, codes);
+    row_scale[r] = avx512bf16::quantize_row_fp8({x, op.smooth, op.k, op.x_dtype}, codes);
     format.decode_row(codes, op.k, out, units);
   };
   run_linear<Dot16, Fp8Pairs, false>(job, format, row, executor);

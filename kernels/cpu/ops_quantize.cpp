@@ -41,11 +41,13 @@ const Field silu_mul_fields[] = {PW_FIELD(SiluMul, gate_up, input),    PW_FIELD(
                                  PW_FIELD(SiluMul, m, integer),        PW_FIELD(SiluMul, k, integer),
                                  PW_FIELD(SiluMul, x_stride, integer), PW_FIELD(SiluMul, x_dtype, dtype)};
 
-#define PW_QUANTIZE_IMPLEMENTATIONS(Op, name)                                                                       \
-  {                                                                                                                 \
-    {"avx512vnni", needs_avx512vnni, erased<Op, avx512vnni::name>}, {"avx2", needs_avx2, erased<Op, avx2::name>}, { \
-      "reference", always, erased<Op, reference::name>                                                              \
-    }                                                                                                               \
+#define PW_QUANTIZE_IMPLEMENTATIONS(Op, name)                                                                         \
+  {                                                                                                                   \
+    {"avx512bf16", needs_avx512bf16, erased<Op, avx512bf16::name>},                                                   \
+        {"avx512vnni", needs_avx512vnni, erased<Op, avx512vnni::name>}, {"avx2", needs_avx2, erased<Op, avx2::name>}, \
+    {                                                                                                                 \
+      "reference", always, erased<Op, reference::name>                                                                \
+    }                                                                                                                 \
   }
 
 const Implementation quantize_int8[] = PW_QUANTIZE_IMPLEMENTATIONS(QuantizePerTokenInt8, quantize_per_token_int8);

@@ -25,5 +25,9 @@ namespace avx512vnni {
 float quantize_row_int8(const ActivationRow& row, int8_t* codes);
 float quantize_row_fp8(const ActivationRow& row, uint8_t* codes);
 }  // namespace avx512vnni
+namespace avx512bf16 {
+float quantize_row_int8(const ActivationRow& row, int8_t* codes);
+float quantize_row_fp8(const ActivationRow& row, uint8_t* codes);
+}  // namespace avx512bf16
 
 }  // namespace pennyweight::cpu

@@ -41,10 +41,10 @@ void quantize_per_token(const QuantizePerToken& op, const Executor& executor) {
   });
 }
 
-// 1 / sqrt(mean(v^2) + eps), the sum in 16 lanes as quantize.h says.
+// 1 / sqrt(mean(v^2) + eps), the sum in 64 lanes as quantize.h says.
 float inverse_rms(const float* v, int64_t k, double eps) {
-  float lane[16] = {0};
-  for (int64_t i = 0; i < k; ++i) lane[i % 16] = fma_f32(v[i], v[i], lane[i % 16]);
+  float lane[64] = {0};
+  for (int64_t i = 0; i < k; ++i) lane[i % 64] = fma_f32(v[i], v[i], lane[i % 64]);
   const float mean = sum_lanes(lane) / static_cast<float>(k);
   return 1.0f / __builtin_sqrtf(mean + static_cast<float>(eps));
 }

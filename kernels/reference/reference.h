@@ -9,9 +9,10 @@
 
 namespace pennyweight::reference {
 
-// Pairwise, as quantize.h says: lanes 0-7 to 8-15, 0-3 to 4-7 ...
-inline float sum_lanes(float (&lane)[16]) {
-  for (int width = 8; width > 0; width /= 2)
+// Pairwise, the upper half of the lanes to the lower half.
+template <int n>
+inline float sum_lanes(float (&lane)[n]) {
+  for (int width = n / 2; width > 0; width /= 2)
     for (int i = 0; i < width; ++i) lane[i] = lane[i] + lane[i + width];
   return lane[0];
 }

@@ -161,14 +161,83 @@ def test_rms_norm_matches_reference(implementation: str, dtype: str, residual: b
 def test_rms_norm_sums_squares_in_the_order_of_its_lanes(implementation: str, dtype: str) -> None:
     # Lane 0 begins with 2^24, which swallows every 1 after it; in another lane they would count, and a thirtieth of
     # the values would be rounded another way.
-    k = 1 << 17
+    k = 1 << 18
     x = np.zeros((1, k))
     x[:, :4096] = np.random.default_rng(5).standard_normal(4096)
-    x[:, ::16] = 1.0
+    x[:, ::64] = 1.0
     x[:, 0] = 4096.0
     args = {"x": encode(x, dtype), "weight": encode(np.ones(k), dtype), "m": 1, "k": k}
     args |= {"x_stride": k, "residual": None, "residual_stride": 0, "eps": 1e-5, "x_dtype": dtype}
     compare("rms_norm", implementation, args, {"normed": np.zeros((2, k), args["x"].dtype)})
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("implementation", implementations("rms_norm"))
+def test_rms_norm_adds_its_lanes_pairwise(implementation: str, dtype: str) -> None:
+    # Another order moves the sum by a unit or two of 2^-23, in one row or another; and so one in 2^15 of the values.
+    m, k = 16, 1 << 15
+    rng = np.random.default_rng(6)
+    x = rng.standard_normal((m, k)) * np.tile(rng.uniform(0.01, 4.0, 64), k // 64)
+    args = {"x": encode(x, dtype), "weight": encode(np.ones(k), dtype), "m": m, "k": k}
+    args |= {"x_stride": k, "residual": None, "residual_stride": 0, "eps": 1e-5, "x_dtype": dtype}
+    compare("rms_norm", implementation, args, {"normed": np.zeros((m + 1, k), args["x"].dtype)})
+
+
+@pytest.mark.parametrize("op", ["rms_norm", "rms_norm_quantize_int8", "rms_norm_quantize_fp8"])
+def test_rms_norm_gives_canonical_nan(op: str) -> None:
+    # NaN with payloads, infinities that cancel (the processor's NaN is negative), and products that overflow.
+    m, k = 4, 160
+    rng = np.random.default_rng(10)
+    x, other = (encode(rng.standard_normal((m, k)), "bf16") for _ in range(2))
+    x[0, 5], x[1, 100], other[1, 100], other[2, 159] = 0x7FA5, 0x7F80, 0xFF80, 0xFFFF
+    weight = encode(rng.uniform(0.5, 2.0, k), "bf16")
+    weight[7] = 0x7F7F
+    args = {"x": x, "residual": other, "weight": weight, "m": m, "k": k, "x_stride": k, "residual_stride": k}
+    args |= {"eps": 1e-5, "x_dtype": "bf16"}
+    outputs = code_outputs(m, k) if "quantize" in op else {"normed": np.empty((m + 1, k), np.uint16)}
+    for implementation in implementations(op):
+        compare(op, implementation, args, outputs | {"hidden": np.empty((m + 1, k), np.uint16)})
+
+
+@pytest.mark.parametrize("implementation, kind", cases("rms_norm_quantize"))
+def test_rms_norm_quantize_of_more_than_a_cache_holds(implementation: str, kind: str) -> None:
+    k, block = 8192, 33
+    m = _C.features()["l3_bytes"] // 2 // k + 2
+    rng = np.random.default_rng(7)
+    few, other = (encode(awkward_rows(rng, block, k), "bf16") for _ in range(2))
+    args = {"weight": encode(rng.uniform(0.5, 2.0, k), "bf16"), "k": k, "x_stride": k, "residual_stride": k}
+    args |= {"eps": 1e-5, "x_dtype": "bf16"}
+    expected = code_outputs(block, k) | {"hidden": np.empty((block, k), np.uint16)}
+    run(f"rms_norm_quantize_{kind}", "reference", args | expected | {"x": few, "residual": other, "m": block})
+    out = {"scale": np.empty(m, np.float32)}
+    room = np.full(m * k + 64, 0x55, np.uint8)
+    hidden_room = np.full(m * k + 32, 0x55, np.uint16)
+    out["codes"] = room[-room.ctypes.data % 64 :][: m * k]
+    out["hidden"] = hidden_room[-hidden_room.ctypes.data % 64 // 2 :][: m * k]
+    inputs = {"x": np.resize(few, (m, k)), "residual": np.resize(other, (m, k)), "m": m}
+    run(f"rms_norm_quantize_{kind}", implementation, args | out | inputs)
+    assert_same_bits(out["scale"], np.resize(expected["scale"][:block], m), "scale")
+    assert_same_bits(out["hidden"].reshape(m, k), np.resize(expected["hidden"], (m, k)), "hidden")
+    assert np.array_equal(out["codes"].reshape(m, k), np.resize(expected["codes"][:block], (m, k)))
+
+
+@pytest.mark.parametrize("weight", [1.0, 2.0**100], ids=["weight_1", "weight_2_100"])
+@pytest.mark.parametrize("scale", [1.0, 2.0**-118], ids=["values_1", "values_2_118"])
+@pytest.mark.parametrize("implementation, kind", cases("rms_norm_quantize"))
+def test_rms_norm_quantize_keeps_subnormals_that_count(
+    implementation: str, kind: str, scale: float, weight: float
+) -> None:
+    # bf16's instruction makes 0 of them. A large weight, or a small scale, brings them back among the codes.
+    rng = np.random.default_rng(8)
+    m, k = 4, 1024
+    x = rng.standard_normal((m, k)) * scale
+    x[:, ::2] *= 2.0**-126 / scale
+    weights = np.full(k, min(weight, 2.0**100))
+    weights[1::2] /= 2.0**40 if weight > 1 else 1.0
+    weights[0::2] *= 2.0**20 if weight > 1 else 1.0
+    args = {"x": encode(x, "bf16"), "weight": encode(weights, "bf16"), "m": m, "k": k, "x_stride": k}
+    args |= {"residual": None, "residual_stride": 0, "eps": 1.0, "x_dtype": "bf16"}
+    compare(f"rms_norm_quantize_{kind}", implementation, args, code_outputs(m, k))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -190,3 +259,37 @@ def test_silu_mul_quantize_matches_reference_on_every_bfloat16(implementation: s
     x = np.ascontiguousarray(np.concatenate([rows, np.full_like(rows, 0x3F80)], axis=1))
     args = {"gate_up": x, "m": len(rows), "k": 16, "x_stride": 32, "x_dtype": "bf16"}
     compare(f"silu_mul_quantize_{kind}", implementation, args, code_outputs(len(rows), 16))
+
+
+@pytest.mark.parametrize("up", [1.0, 2.0**127], ids=["up_1", "up_2_127"])
+@pytest.mark.parametrize("implementation, kind", cases("silu_mul_quantize"))
+def test_silu_mul_quantize_keeps_subnormals_that_count(implementation: str, kind: str, up: float) -> None:
+    # As of RMSNorm: tiny gates beside large factors, and rows that are tiny all over.
+    gates = np.arange(1, 0x0400, dtype=np.uint16)  # up to 2^-119
+    rows = np.stack([gates, gates | 0x8000])
+    factor = np.full_like(rows, encode(np.array([up]), "bf16")[0])
+    x = np.ascontiguousarray(np.concatenate([rows, factor], axis=1))
+    args = {"gate_up": x, "m": 2, "k": gates.size, "x_stride": x.shape[1], "x_dtype": "bf16"}
+    compare(f"silu_mul_quantize_{kind}", implementation, args, code_outputs(2, gates.size))
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "f16"])
+@pytest.mark.parametrize("implementation", implementations("silu_mul"))
+def test_silu_mul_matches_reference_on_every_value(implementation: str, dtype: str) -> None:
+    gates = np.arange(1 << 16, dtype=np.uint16).reshape(256, 256)
+    kind = np.uint16 if dtype == "bf16" else np.float16
+    for up in (1.0, -3.0, 2.0**-14):  # the last makes subnormals of the smallest
+        factor = np.full((256, 256), up)
+        x = np.ascontiguousarray(np.concatenate([gates.view(kind), encode(factor, dtype)], axis=1))
+        args = {"gate_up": x, "m": 256, "k": 256, "x_stride": 512, "x_dtype": dtype}
+        compare("silu_mul", implementation, args, {"y": np.zeros((257, 256), kind)})
+
+
+@pytest.mark.parametrize("k", [64, 511, 512, 4100])
+@pytest.mark.parametrize("implementation", implementations("quantize_per_token_fp8"))
+def test_quantize_per_token_of_rows_with_outliers(implementation: str, k: int) -> None:
+    # Most values are below the smallest normal code, as beside the outliers of a Llama's down projection.
+    x = np.random.default_rng(9).standard_normal((40, k)) * 10.0 ** -(np.arange(40)[:, None] ** 0.7)
+    x[:, k // 3] = 1.0
+    args = {"x": encode(x, "bf16"), "smooth": None, "m": 40, "k": k, "x_stride": k, "x_dtype": "bf16"}
+    compare("quantize_per_token_fp8", implementation, args, code_outputs(40, k))

@@ -27,8 +27,9 @@ struct QuantizePerTokenFp8 : QuantizePerToken {
 };
 
 // hidden = x (+ residual), rounded to the dtype; normed = round(weight * round(hidden * rsqrt(mean(hidden^2) + eps)));
-// codes, scale = quantize(normed). The two roundings are those of transformers' RMSNorm. The sum of squares runs in 16
-// float32 lanes (lane = k mod 16, fused multiply-adds in order of k), added pairwise: lanes 0-7 to 8-15, 0-3 to 4-7 ...
+// codes, scale = quantize(normed). The two roundings are those of transformers' RMSNorm. The sum of squares runs in 64
+// float32 lanes (lane = k mod 64, fused multiply-adds in order of k), added pairwise: lanes 0-31 to 32-63, 0-15 to
+// 16-31 ...
 // RmsNorm gives `normed` itself.
 struct RmsNorm {
   const void* x;         // (m, k)
