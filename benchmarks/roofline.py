@@ -86,7 +86,7 @@ class Memory:
 
     def __init__(self, threads: int, cache_bytes: int, code: Path | None = None) -> None:
         self.threads = threads
-        self.bytes = 2 * max(cache_bytes, 48 << 20)
+        self.bytes = max(2 * cache_bytes, 256 << 20)
         self._code = ctypes.CDLL(str(code or library()))
         self._code.limit.restype = ctypes.c_double
         self._code.limit.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_void_p, ctypes.c_long]
@@ -121,7 +121,7 @@ class Memory:
         return bytes_ / float(self._code.limit(READ, self.threads, address, bytes_))
 
     def evict(self) -> None:
-        """Push everything else out of the caches, by reading twice the last-level cache."""
+        """Push everything else out of the caches, by reading at least twice the last-level cache."""
         self._code.evict(self.threads, self._address, self.bytes)
 
     def limits(self, rounds: int = 3) -> Limits:

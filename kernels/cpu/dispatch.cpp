@@ -8,7 +8,9 @@
 #include <mutex>
 #include <new>
 #include <string>
-#include <unistd.h>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 
 #include "pennyweight/registry.h"
 #include "interrupt.h"
@@ -22,6 +24,22 @@ constexpr int kOps = static_cast<int>(OpId::count);
 constexpr int kMaxImplementations = 8;
 constexpr const char* kRank[] = {"reference", "avx2", "avx512vnni", "avx512bf16"};  // worst first
 
+#if defined(__x86_64__)
+// Of the data cache of a level that this core uses, as the processor says it (Intel: leaf 4, AMD: 0x8000001d, which
+// are alike), or 0. sysconf() multiplies the L3 of AMD's by what it takes for the number of its instances.
+int64_t cache_bytes(unsigned level) {
+  for (const unsigned leaf : {0x8000001du, 4u}) {
+    unsigned a, b, c, d;
+    for (unsigned i = 0; __get_cpuid_count(leaf, i, &a, &b, &c, &d) && (a & 31) != 0; ++i) {
+      const unsigned type = a & 31, ways = (b >> 22) + 1, partitions = (b >> 12 & 1023) + 1, line = (b & 4095) + 1;
+      if ((a >> 5 & 7) == level && type != 2)  // 1: data, 2: instructions, 3: both
+        return static_cast<int64_t>(ways) * partitions * line * (static_cast<int64_t>(c) + 1);
+    }
+  }
+  return 0;
+}
+#endif
+
 Device detect() {
   Device d;
 #if defined(__x86_64__)
@@ -32,14 +50,10 @@ Device detect() {
   d.avx512vnni = d.avx512 && __builtin_cpu_supports("avx512vnni");
   d.avx512vbmi = d.avx512 && __builtin_cpu_supports("avx512vbmi");
   d.avx512bf16 = d.avx512vnni && __builtin_cpu_supports("avx512bf16");
+  if (const int64_t bytes = cache_bytes(1)) d.l1_bytes = bytes;
+  if (const int64_t bytes = cache_bytes(2)) d.l2_bytes = bytes;
+  if (const int64_t bytes = cache_bytes(3)) d.l3_bytes = bytes;
 #endif
-  auto cache = [](int name, int64_t fallback) {
-    const long bytes = sysconf(name);
-    return bytes > 0 ? static_cast<int64_t>(bytes) : fallback;
-  };
-  d.l1_bytes = cache(_SC_LEVEL1_DCACHE_SIZE, d.l1_bytes);
-  d.l2_bytes = cache(_SC_LEVEL2_CACHE_SIZE, d.l2_bytes);
-  d.l3_bytes = cache(_SC_LEVEL3_CACHE_SIZE, d.l3_bytes);
   return d;
 }
 
