@@ -136,7 +136,7 @@ class RowCodes {
  public:
   RowCodes() = default;
   RowCodes(const RowMost<dtype, smoothed>& most, [[maybe_unused]] int64_t k)
-      : scale_(activation_scale(most.bits_of_most(), kLargest<format>)), how_(How::zeros) {
+      : scale_(activation_scale(most.bits_of_most(), kLargest<format>)) {
     if (!(scale_ > 0.0f)) return;
     by_ = Scale(scale_);
     how_ = exact && has_reciprocal(scale_) ? How::reciprocal : How::division;
@@ -209,12 +209,12 @@ class RowCodes {
                            });
   }
 
-  float scale_;
-  How how_;
-  Scale by_;
+  float scale_ = 0.0f;
+  How how_ = How::zeros;
+  Scale by_{};
 #if defined(__AVX512VBMI__)
   static constexpr bool tabled = format == Format::fp8 && dtype == DType::bf16 && !smoothed;
-  std::conditional_t<tabled, E4m3Table, char> table_;
+  std::conditional_t<tabled, E4m3Table, char> table_{};
 #endif
 };
 

@@ -10,16 +10,11 @@
 //
 // Shapes    x (M,K) any stride; codes (M,K); scale (M,); smooth, weight (K,)
 // Needs     any M, K (the last K mod 64 elements go through padded buffers)
-// Walk      a row goes through two or three stages: what must be known of all of it (the largest magnitude, the sum of
-//           squares) lies between them. Several rows are a task, and stages of rows that follow each other take turns,
-//           some hundred elements at a time: one waits for memory while the others compute.
-//
-//               plain   | amax          | codes |                 row t      ▓▓▓▓ stage 0
-//               norm    | h, squares    | v, amax | codes |       row t - 1      ▓▓▓▓ stage 1
-//               SiLU    | v, amax       | codes |                 row t - 2          ▓▓▓▓ stage 2
-//
-//           Between stages rows lie in workspace (L1 or L2), rounded to x's type as they are; memory is read once and
-//           written once, past the caches where all codes together exceed half of L3.
+// Walk      rows are tasks, several to one where there are many. A fused op writes v, rounded to x's type as it is, to
+// a
+//           row of workspace (L1 or L2), and quantizes that as any other row. A plain op whose x comes from memory
+//           makes the codes of one row while it finds the next one's largest magnitude, a few lines of each in turn. So
+//           memory is read once and written once, past the caches where all codes together exceed half of L3.
 // Numerics  bit for bit the plain loops: 64 lanes of fused multiply-adds for the sum of squares; numerics.h's exp
 //           operation by operation, or, of bf16, what gives the same bf16 (silu_bf16.h). bf16 is rounded without regard
 //           to NaN, whose upper half survives that unless its lower half is nearly full, and what comes from 16-bit
@@ -30,12 +25,15 @@
 // Tried     Zen 4, cycles per sixteen bf16 values in L1: codes of INT8 2.8, of FP8 1.9 (6.9 computed instead of looked
 //           up), h and squares 5.2, v of RMSNorm 4.5 (7.7 rounded by integers), of SiLU 14.4 (22 by integers; 25 with
 //           numerics.h's exp and a division). A whole op grows by 4.3, 3.8, 15 and 21 with K, since its rows lie in L2.
-//           SiLU on two registers side by side or on one instead of four: 15.4, 16.1. (8192, 8192), two threads, ms:
-//           plain ops 4.7 in stages (6.1 and 6.4 row by row) where a copy of as many bytes takes 4.0 and reading
-//           alone 4.1; RMSNorm 16 (22), SiLU 17 (20). Parts of 256 elements instead of 128: 5.3, 512: 5.0 to 5.6; for
-//           the fused ops 512 are as good. Fetching ahead, without which plain ops take 5.4, gains nothing for the
-//           fused ones; nor does fetching into L1. Huge pages under x: a tenth. Ice Lake: codes written past the caches
-//           in whole lines gain 20 % over quarters of a line.
+//           SiLU on two registers side by side or on one instead of four: 15.4, 16.1.
+//           (8192, 8192), two threads, ms: plain ops 4.7 to 5.6, where reading alone takes 4.1 and a copy of as many
+//           bytes 4.0; RMSNorm 16, SiLU 16. Plain ops row by row, the next one fetched meanwhile: 6.1 and 6.4; in turns
+//           of 256 elements instead of 128: 5.3, of 512: 5.0 to 5.6; without fetching 8 KB ahead: 5.4; 4 KB ahead: 5.5,
+//           2 KB: 6.9; into L1, or past L2: 6.5 to 9. The fused ops in such turns: RMSNorm 18; fetching gains them
+//           nothing. Reads overlap with what works in registers alone, but little with what stores to L1 and reads from
+//           L2 at the same time, and still less where two streams jump from row to row: SiLU that reads gate and up
+//           side by side takes 17.4, reading one after the other 15.7. Huge pages under x gain a tenth. Ice Lake: codes
+//           written past the caches in whole lines gain 20 % over quarters of a line.
 // Reference kernels/reference/quantize.cpp
 #pragma once
 #include "pennyweight/device.h"
@@ -47,111 +45,70 @@
 namespace pennyweight::cpu {
 namespace {
 
-// ---- rows in stages
-constexpr int64_t kAhead = 8192;  // bytes between what is read and what is fetched
-
-template <int stage>
-struct Stage {};
-
-// Stage s works on row t - s while stage 0 works on row t, part by part: what one waits for memory, the others compute.
-// A Row has start(task, row), part(Stage, begin, end), finish(Stage), and kPart: how many elements a part has, a
-// multiple of 64.
-template <int stages, class Row, class Task>
-inline void run_stages(const Task& task, int64_t first, int64_t last, int64_t k) {
-  static_assert(stages == 2 || stages == 3);
-  Row ring[stages];
-  for (int64_t t = first; t < last + stages - 1; ++t) {
-    const auto each_stage = [&](auto&& f) __attribute__((always_inline)) {
-      if (t < last) f(ring[t % stages], Stage<0>{});
-      if (t - 1 >= first && t - 1 < last) f(ring[(t - 1) % stages], Stage<1>{});
-      if constexpr (stages == 3)
-        if (t - 2 >= first) f(ring[(t - 2) % stages], Stage<2>{});
-    };
-    if (t < last) ring[t % stages].start(task, t);
-    for (int64_t begin = 0; begin < k; begin += Row::kPart) {
-      const int64_t end = begin + Row::kPart < k ? begin + Row::kPart : k;
-      each_stage([&](Row& row, auto stage) __attribute__((always_inline)) { row.part(stage, begin, end); });
-    }
-    each_stage([&](Row& row, auto stage) __attribute__((always_inline)) { row.finish(stage); });
-  }
-}
-
 // Whether rows of k elements, each `bytes` long, are written past the caches: whole lines, and more than would stay.
 inline bool goes_past_caches(const void* rows, int64_t m, int64_t k, int64_t bytes) {
   return reinterpret_cast<uintptr_t>(rows) % 64 == 0 && k % 64 == 0 && m * k * bytes > device().l3_bytes / 2;
 }
-
-// What the rows of one task share.
 template <class Op>
-struct Task {
-  const Op& op;
-  bool stream;    // codes go past the caches
-  bool fetch;     // several rows, one after the other
-  bool flush;     // subnormals on their way to a code may become 0
-  char* values;   // rows of workspace
-  int64_t pitch;  // bytes from one to the next
-
-  void* value_row(int64_t i) const { return values + i * pitch; }
-  Codes codes_row(int64_t m) const { return {static_cast<uint8_t*>(op.codes) + m * op.k, stream}; }
-};
-
-// Runs all rows of op, several to a task, with `count` rows of values of `bytes` each as workspace.
-template <int stages, class Row, int count, class Op>
-inline void run_rows(const Op& op, int64_t bytes, bool flush, const Executor& executor) {
-  const int64_t fair = op.m / (4 * (executor.threads > 1 ? executor.threads : 1));
-  const int64_t chunk = fair < 1 ? 1 : fair > 64 ? 64 : fair;
-  const bool stream = goes_past_caches(op.codes, op.m, op.k, 1);
-  const int64_t pitch = round_up(op.k, 64) * bytes + 1088;  // not a multiple of a page: rows share no lines of L1
-  parallel_chunks(executor, op.m, chunk, [&](int64_t first, int64_t last) {
-    char* values = count ? static_cast<char*>(scratch(Slot::tile, count * pitch)) : nullptr;
-    run_stages<stages, Row>(Task<Op>{op, stream, last - first > 1, flush, values, pitch}, first, last, op.k);
-    _mm_sfence();  // nothing else orders streamed stores
-  });
+inline Codes codes_of(const Op& op, int64_t m) {
+  return {static_cast<uint8_t*>(op.codes) + m * op.k, goes_past_caches(op.codes, op.m, op.k, 1)};
 }
 
-// Where what is read at byte `i` of a row is followed, kAhead bytes later, in this row or the next.
-inline const char* ahead_of(const void* row, int64_t i, int64_t bytes, int64_t stride) {
-  const int64_t at = i + kAhead;
-  return static_cast<const char*>(row) + (at < bytes ? at : at - bytes + stride);
-}
-inline void fetch_lines(const char* p, int64_t bytes) {
-  for (int64_t i = 0; i < bytes; i += 64) _mm_prefetch(p + i, _MM_HINT_T1);
+// Calls rows(first, last) for all m rows, several at a time where there are many.
+template <class F>
+inline void for_each_rows(const Executor& executor, int64_t m, F&& rows) {
+  const int64_t fair = m / (4 * (executor.threads > 1 ? executor.threads : 1));
+  parallel_chunks(executor, m,
+                  fair < 1    ? 1
+                  : fair > 64 ? 64
+                              : fair,
+                  [&](int64_t first, int64_t last) {
+                    rows(first, last);
+                    _mm_sfence();  // nothing else orders streamed stores
+                  });
 }
 
 // ---- plain
+// The codes of one row are made while the next one's largest magnitude is found, part by part.
 template <Format format, DType dtype, bool smoothed>
-struct PlainRow {
-  static constexpr int64_t kPart = 128;
-  const Task<QuantizePerToken>* task;
-  int64_t m;
-  ActivationRow row;
-  RowMost<dtype, smoothed> most;
+void quantize_rows_in_turns(const QuantizePerToken& op, int64_t first, int64_t last) {
+  constexpr int64_t part = 128, ahead = 8192;  // elements; bytes between what is read and what is fetched
+  const int64_t stride = op.x_stride * dtype_bytes(dtype), row_bytes = op.k * dtype_bytes(dtype);
   RowCodes<format, dtype, smoothed> codes;
-
-  void start(const Task<QuantizePerToken>& t, int64_t index) {
-    task = &t, m = index;
-    row = {at<dtype>(t.op.x, m * t.op.x_stride), t.op.smooth, t.op.k, dtype};
-    most = {};
+  for (int64_t m = first; m <= last; ++m) {
+    const char* x = static_cast<const char*>(op.x) + m * stride;
+    const ActivationRow row{x, op.smooth, op.k, dtype}, before{x - stride, op.smooth, op.k, dtype};
+    RowMost<dtype, smoothed> most;
+    for (int64_t begin = 0; begin < op.k; begin += part) {
+      const int64_t end = begin + part < op.k ? begin + part : op.k, at = begin * dtype_bytes(dtype) + ahead;
+      if (m < last) most.add(row, begin, end);
+      if (m == first) continue;
+      const char* next = at < row_bytes ? x + at : x + stride + at - row_bytes;
+      codes.write(before, codes_of(op, m - 1), begin, end, next);
+    }
+    if (m > first) op.scale[m - 1] = codes.scale();
+    if (m < last) codes = {most, op.k};
   }
-  void part(Stage<0>, int64_t begin, int64_t end) { most.add(row, begin, end); }
-  void finish(Stage<0>) { codes = {most, row.k}; }
-  void part(Stage<1>, int64_t begin, int64_t end) {
-    const char* next = nullptr;  // the row that stage 0 reads meanwhile
-    if (const int64_t stride = task->op.x_stride * dtype_bytes(dtype); task->fetch)
-      next = ahead_of(row.x, begin * dtype_bytes(dtype), row.k * dtype_bytes(dtype), stride) + stride;
-    codes.write(row, task->codes_row(m), begin, end, next);
-  }
-  void finish(Stage<1>) { task->op.scale[m] = codes.scale(); }
-};
+}
 
+template <Format format, DType dtype, bool smoothed>
+void quantize_rows(const QuantizePerToken& op, const Executor& executor) {
+  const bool from_memory = op.m * op.k * dtype_bytes(dtype) > device().l3_bytes / 2;
+  for_each_rows(executor, op.m, [&](int64_t first, int64_t last) {
+    if (from_memory && last - first > 1) return quantize_rows_in_turns<format, dtype, smoothed>(op, first, last);
+    for (int64_t m = first; m < last; ++m)
+      op.scale[m] = quantize_row<format, dtype, smoothed>({at<dtype>(op.x, m * op.x_stride), op.smooth, op.k, dtype},
+                                                          codes_of(op, m));
+  });
+}
 template <Format format>
 void quantize_per_token(const QuantizePerToken& op, const Executor& executor) {
   with_dtype(op.x_dtype, [&](auto tag) {
     constexpr DType dtype = decltype(tag)::value;
     if (op.smooth)
-      run_rows<2, PlainRow<format, dtype, true>, 0>(op, 0, false, executor);
+      quantize_rows<format, dtype, true>(op, executor);
     else
-      run_rows<2, PlainRow<format, dtype, false>, 0>(op, 0, false, executor);
+      quantize_rows<format, dtype, false>(op, executor);
   });
 }
 
@@ -262,16 +219,14 @@ struct Values {
   }
 };
 
-// Calls f(a, b, out, i) for runs of 64 of the elements begin .. end of a, b (or null) and out (or null); the last,
-// where the row ends in one, on copies padded with zeros.
+// Calls f(a, b, out, i) for runs of 64 of k elements of a, b (or null) and out (or null); the last, where k ends in
+// one, on copies padded with zeros.
 template <DType dtype, class F>
-inline __attribute__((always_inline)) void for_each_run(int64_t begin, int64_t end, const void* a, const void* b,
-                                                        void* out, F&& f) {
-  int64_t i = begin;
-  for (; i + 64 <= end; i += 64)
-    f(at<dtype>(a, i), b ? at<dtype>(b, i) : nullptr, out ? at<dtype>(out, i) : nullptr, i);
-  if (i >= end) return;
-  const int64_t bytes = (end - i) * dtype_bytes(dtype);
+inline __attribute__((always_inline)) void for_each_run(int64_t k, const void* a, const void* b, void* out, F&& f) {
+  int64_t i = 0;
+  for (; i + 64 <= k; i += 64) f(at<dtype>(a, i), b ? at<dtype>(b, i) : nullptr, out ? at<dtype>(out, i) : nullptr, i);
+  if (i == k) return;
+  const int64_t bytes = (k - i) * dtype_bytes(dtype);
   alignas(64) char padded_a[64 * 4] = {}, padded_b[64 * 4] = {}, result[64 * 4];
   copy_bytes(padded_a, at<dtype>(a, i), bytes);
   if (b) copy_bytes(padded_b, at<dtype>(b, i), bytes);
@@ -292,6 +247,12 @@ inline __attribute__((always_inline)) void for_each_side(F&& f) {
   for (int j = 0; j < 4; ++j) f(Side<1>{}, j);
 #endif
 }
+// A row of workspace for values of a type; rows do not lie a multiple of a page apart.
+template <DType dtype>
+inline void* value_row(int64_t k, int64_t index, int64_t count) {
+  const int64_t pitch = round_up(k, 64) * dtype_bytes(dtype) + 1088;
+  return static_cast<char*>(scratch(Slot::tile, count * pitch)) + index * pitch;
+}
 
 // ---- RMSNorm
 // 64 lanes, as load_64 leaves values of `dtype`.
@@ -305,98 +266,97 @@ struct SquareSum {
   }
 };
 
-// One row of an RMSNorm, on any part of it.
 template <DType dtype>
-struct Norm {
-  const void *x, *residual, *weight;
-  void* h;                           // x + residual, rounded; null without a residual
-  void* streamed;                    // where h goes past the caches too, or null
-  int64_t k, next_x, next_residual;  // bytes to the next row of either
-  float eps, r;
-  bool fetch;  // the next row follows
-  SquareSum<dtype> squares;
+inline void stream_64(void* to, const void* from) {
+  for (int64_t i = 0; i < 64 * dtype_bytes(dtype); i += 64) {
+    Line line;
+    __builtin_memcpy(&line, static_cast<const char*>(from) + i, 64);
+    stream_line(static_cast<char*>(to) + i, line);
+  }
+}
 
-  template <class Op>
-  void start(const Op& op, int64_t m, bool fetch_next, void* workspace) {
-    next_x = op.x_stride * dtype_bytes(dtype), next_residual = op.residual_stride * dtype_bytes(dtype);
-    x = static_cast<const char*>(op.x) + m * next_x;
-    residual = op.residual ? static_cast<const char*>(op.residual) + m * next_residual : nullptr;
-    weight = op.weight, k = op.k, eps = static_cast<float>(op.eps), fetch = fetch_next;
-    h = residual ? at<dtype>(op.hidden, m * k) : nullptr;
-    streamed = nullptr;
-    if (h && workspace && goes_past_caches(op.hidden, op.m, k, dtype_bytes(dtype))) {
-      streamed = h;
-      h = workspace;
-    }
-    squares = {};
-  }
-  template <Rounding rounding>
-  void add(int64_t begin, int64_t end) {
-    const int64_t bytes = dtype_bytes(dtype);
-    const char* ahead_x = fetch ? ahead_of(x, begin * bytes, k * bytes, next_x) : nullptr;
-    const char* ahead_residual =
-        fetch && residual ? ahead_of(residual, begin * bytes, k * bytes, next_residual) : nullptr;
-    SquareSum<dtype> sum = squares;  // in registers
-    for_each_run<dtype>(begin, end, x, residual, h,
-                        [&](const void* a, const void* b, void* out, int64_t i) __attribute__((always_inline)) {
-                          if (ahead_x) fetch_lines(ahead_x + (i - begin) * bytes, 64 * bytes);
-                          if (ahead_residual) fetch_lines(ahead_residual + (i - begin) * bytes, 64 * bytes);
-                          for_each_side([&](auto side, int j) __attribute__((always_inline)) {
-                            using Run = Values<dtype, decltype(side)::n>;
-                            Run v = Run::load(at<dtype>(a, 16 * j));
-                            if (b) {
-                              v.each(Run::load(at<dtype>(b, 16 * j)),
-                                     [](F32x16 one, F32x16 other) { return one + other; });
-                              v.template round<rounding>();
-                              v.store(at<dtype>(out, 16 * j));
-                            }
+// h = x + residual, rounded (without a residual x is h); h goes past the caches too, to `streamed`, where that is not
+// null. Gives the sum of squares.
+template <DType dtype, Rounding rounding>
+inline float add_residual(const void* x, const void* residual, int64_t k, void* h, void* streamed) {
+  SquareSum<dtype> sum;
+  for_each_run<dtype>(
+      k, x, residual, h, [&](const void* a, const void* b, void* out, int64_t i) __attribute__((always_inline)) {
+        for_each_side([&](auto side, int j) __attribute__((always_inline)) {
+          using Run = Values<dtype, decltype(side)::n>;
+          Run v = Run::load(at<dtype>(a, 16 * j));
+          if (b) {
+            v.each(Run::load(at<dtype>(b, 16 * j)), [](F32x16 one, F32x16 other) { return one + other; });
+            v.template round<rounding>();
+            v.store(at<dtype>(out, 16 * j));
+          }
 #pragma GCC unroll 4
-                            for (int n = 0; n < decltype(side)::n; ++n)
-                              sum.lanes[j + n] = fma(v.v[n], v.v[n], sum.lanes[j + n]);
+          for (int n = 0; n < decltype(side)::n; ++n) sum.lanes[j + n] = fma(v.v[n], v.v[n], sum.lanes[j + n]);
+        });
+        if (streamed) stream_64<dtype>(at<dtype>(streamed, i), out);
+      });
+  return sum.total();
+}
+
+// normed = round(weight * round(h * r)); gives its largest magnitude.
+template <DType dtype, Rounding rounding>
+inline RowMost<dtype, false> scale_row(const void* h, float r, const void* weight, int64_t k, void* normed) {
+  RowMost<dtype, false> most;
+  for_each_run<dtype>(k, h, weight, normed,
+                      [&, by = splat(r)](const void* a, const void* b, void* out, int64_t)
+                          __attribute__((always_inline)) {
+                            for_each_side([&](auto side, int j) __attribute__((always_inline)) {
+                              using Run = Values<dtype, decltype(side)::n>;
+                              Run v = Run::load(at<dtype>(a, 16 * j));
+                              v.each([by](F32x16 one) { return one * by; });
+                              v.template round<rounding>();
+                              v.each(Run::load(at<dtype>(b, 16 * j)), [](F32x16 one, F32x16 w) { return w * one; });
+                              v.template store<rounding>(at<dtype>(out, 16 * j));
+                            });
+                            most.add(out, nullptr);
                           });
-                          if (streamed) stream_values(at<dtype>(streamed, i), out);
-                        });
-    squares = sum;
+  return most;
+}
+
+// One row of an RMSNorm. `workspace`, or null: a row for h, where the op's own goes past the caches.
+template <DType dtype>
+class NormRow {
+ public:
+  template <class Op>
+  NormRow(const Op& op, int64_t m, void* workspace)
+      : x_(at<dtype>(op.x, m * op.x_stride)),
+        residual_(op.residual ? at<dtype>(op.residual, m * op.residual_stride) : nullptr),
+        weight_(op.weight),
+        h_(op.residual ? at<dtype>(op.hidden, m * op.k) : nullptr),
+        k_(op.k),
+        eps_(static_cast<float>(op.eps)) {
+    if (h_ && workspace && goes_past_caches(op.hidden, op.m, op.k, dtype_bytes(dtype))) {
+      streamed_ = h_;
+      h_ = workspace;
+    }
+    add<Rounding::upper>();
+    if (!finite_) add<Rounding::canonical>();
   }
-  // r, of all squares; false where the row holds, or came to, Inf or NaN.
-  bool find_r() {
-    const float sum = squares.total();
-    r = 1.0f / __builtin_sqrtf(sum / static_cast<float>(k) + eps);
-    return sum - sum == 0.0f && r - r == 0.0f;
-  }
-  void repeat_canonical() {
-    squares = {};
-    add<Rounding::canonical>(0, k);
-    find_r();
-  }
-  // normed = round(weight * round(h * r)); its largest magnitude.
+  // False where the row holds, or came to, Inf or NaN.
+  bool finite() const { return finite_; }
   template <Rounding rounding>
-  void scale(int64_t begin, int64_t end, void* normed, RowMost<dtype, false>& most) const {
-    RowMost<dtype, false> local = most;  // in registers
-    const F32x16 by = splat(r);
-    for_each_run<dtype>(begin, end, h ? h : x, weight, normed,
-                        [&](const void* a, const void* b, void* out, int64_t) __attribute__((always_inline)) {
-                          for_each_side([&](auto side, int j) __attribute__((always_inline)) {
-                            using Run = Values<dtype, decltype(side)::n>;
-                            Run v = Run::load(at<dtype>(a, 16 * j));
-                            v.each([by](F32x16 one) { return one * by; });
-                            v.template round<rounding>();
-                            v.each(Run::load(at<dtype>(b, 16 * j)), [](F32x16 one, F32x16 w) { return w * one; });
-                            v.template store<rounding>(at<dtype>(out, 16 * j));
-                          });
-                          local.add(out, nullptr);
-                        });
-    most = local;
+  RowMost<dtype, false> scale(void* normed) const {
+    return scale_row<dtype, rounding>(h_ ? h_ : x_, r_, weight_, k_, normed);
   }
 
  private:
-  static void stream_values(void* to, const void* from) {
-    for (int64_t i = 0; i < 64 * dtype_bytes(dtype); i += 64) {
-      Line line;
-      __builtin_memcpy(&line, static_cast<const char*>(from) + i, 64);
-      stream_line(static_cast<char*>(to) + i, line);
-    }
+  template <Rounding rounding>
+  void add() {
+    const float squares = add_residual<dtype, rounding>(x_, residual_, k_, h_, streamed_);
+    r_ = 1.0f / __builtin_sqrtf(squares / static_cast<float>(k_) + eps_);
+    finite_ = squares - squares == 0.0f && r_ - r_ == 0.0f;
   }
+
+  const void *x_, *residual_, *weight_;
+  void *h_, *streamed_ = nullptr;
+  int64_t k_;
+  float eps_, r_;
+  bool finite_;
 };
 
 inline void rms_norm_rows(const RmsNorm& op, const Executor& executor) {
@@ -404,71 +364,39 @@ inline void rms_norm_rows(const RmsNorm& op, const Executor& executor) {
     constexpr DType dtype = decltype(tag)::value;
     parallel_for(executor, op.m, [&](int64_t m) {
       void* normed = at<dtype>(op.normed, m * op.k);
-      RowMost<dtype, false> most;
-      Norm<dtype> norm;
-      norm.start(op, m, false, nullptr);
-      norm.template add<Rounding::upper>(0, op.k);
-      const bool finite = norm.find_r();
-      norm.template scale<Rounding::upper>(0, op.k, normed, most);
-      if (finite && most.is_finite()) return;
-      norm.repeat_canonical();
-      norm.template scale<Rounding::canonical>(0, op.k, normed, most);
+      const NormRow<dtype> row(op, m, nullptr);
+      const RowMost<dtype, false> most = row.template scale<Rounding::upper>(normed);
+      if (!row.finite() || !most.is_finite()) row.template scale<Rounding::canonical>(normed);
     });
   });
 }
 
-// ---- RMSNorm and quantization
+// flush: a subnormal times any of the weights stays below what a scale of 2^-100 tells from 0.
 template <Format format, DType dtype>
-struct NormRow {
-  static constexpr int64_t kPart = 512;
-  const Task<RmsNormQuantize>* task;
-  int64_t m;
-  Norm<dtype> norm;
-  bool finite;
-  void* v;
-  RowMost<dtype, false> most;
-  RowCodes<format, dtype, false> codes;
-
-  void start(const Task<RmsNormQuantize>& t, int64_t index) {
-    task = &t, m = index;
-    norm.start(t.op, m, t.fetch, t.value_row(m % 2));
-    v = t.value_row(2 + m % 2);
-    most = {};
-  }
-  void part(Stage<0>, int64_t begin, int64_t end) { norm.template add<Rounding::upper>(begin, end); }
-  void finish(Stage<0>) {
-    finite = norm.find_r();
-    if (!finite) norm.repeat_canonical();
-  }
-  void part(Stage<1>, int64_t begin, int64_t end) {
-    if (!finite) return norm.template scale<Rounding::canonical>(begin, end, v, most);
-    if (task->flush) return norm.template scale<kQuickest<dtype>>(begin, end, v, most);
-    norm.template scale<Rounding::upper>(begin, end, v, most);
-  }
-  void finish(Stage<1>) {
-    codes = {most, norm.k};
-    if (!task->flush || codes.hides_subnormals()) return;
-    most = {};
-    norm.template scale<Rounding::canonical>(0, norm.k, v, most);
-    codes = {most, norm.k};
-  }
-  void part(Stage<2>, int64_t begin, int64_t end) {
-    codes.write({v, nullptr, norm.k, dtype}, task->codes_row(m), begin, end, nullptr);
-  }
-  void finish(Stage<2>) { task->op.scale[m] = codes.scale(); }
-};
+void rms_norm_quantize_row(const RmsNormQuantize& op, int64_t m, bool flush) {
+  void* v = value_row<dtype>(op.k, 0, 2);
+  const NormRow<dtype> row(op, m, value_row<dtype>(op.k, 1, 2));
+  using Made = RowCodes<format, dtype, false>;
+  Made codes;
+  if (flush && row.finite()) codes = {row.template scale<kQuickest<dtype>>(v), op.k};
+  if (!flush || !row.finite() || !codes.hides_subnormals()) codes = {row.template scale<Rounding::canonical>(v), op.k};
+  codes.write({v, nullptr, op.k, dtype}, codes_of(op, m), 0, op.k, nullptr);
+  op.scale[m] = codes.scale();
+}
 
 template <Format format>
 void rms_norm_quantize(const RmsNormQuantize& op, const Executor& executor) {
   with_dtype(op.x_dtype, [&](auto tag) {
     constexpr DType dtype = decltype(tag)::value;
-    bool flush = false;  // a subnormal times a weight must stay below what a scale of 2^-100 tells from 0
+    bool flush = true;
     if constexpr (kQuickest<dtype> == Rounding::flushing) {
       RowMost<dtype, false> most;
       most.add({op.weight, nullptr, op.k, dtype}, 0, op.k);
       flush = most.most() <= kModerate;
     }
-    run_rows<3, NormRow<format, dtype>, 4>(op, dtype_bytes(dtype), flush, executor);
+    for_each_rows(executor, op.m, [&](int64_t first, int64_t last) {
+      for (int64_t m = first; m < last; ++m) rms_norm_quantize_row<format, dtype>(op, m, flush);
+    });
   });
 }
 
@@ -486,30 +414,30 @@ inline __attribute__((always_inline)) void silu(F32x16 (&v)[n]) {
   for (int j = 0; j < n; ++j) v[j] = v[j] / (splat(1.0f) + e[j]);
 }
 
-// v = round(round(silu(gate)) * up) for any part of a row; the largest magnitudes of v and of up.
+// v = round(round(silu(gate)) * up), the gates of a row first: memory is then read in one stream.
 template <DType dtype, Rounding rounding>
-inline void silu_mul_part(const void* gate, const void* up, int64_t begin, int64_t end, const char* ahead_gate,
-                          const char* ahead_up, void* v, RowMost<dtype, false>& most, RowMost<dtype, false>& most_up) {
-  const int64_t bytes = dtype_bytes(dtype);
-  RowMost<dtype, false> local = most, local_up = most_up;  // in registers
-  for_each_run<dtype>(begin, end, gate, up, v,
-                      [&](const void* a, const void* b, void* out, int64_t i) __attribute__((always_inline)) {
-                        if (ahead_gate) {
-                          fetch_lines(ahead_gate + (i - begin) * bytes, 64 * bytes);
-                          fetch_lines(ahead_up + (i - begin) * bytes, 64 * bytes);
-                        }
+inline RowMost<dtype, false> silu_mul_row(const void* gate, const void* up, int64_t k, void* v) {
+  for_each_run<dtype>(k, gate, nullptr, v,
+                      [&](const void* a, const void*, void* out, int64_t) __attribute__((always_inline)) {
                         for_each_side([&](auto side, int j) __attribute__((always_inline)) {
                           using Run = Values<dtype, decltype(side)::n>;
                           Run value = Run::load(at<dtype>(a, 16 * j));
                           silu<dtype, rounding>(value.v);
-                          value.template round<rounding>();
+                          value.template store<rounding>(at<dtype>(out, 16 * j));
+                        });
+                      });
+  RowMost<dtype, false> most;
+  for_each_run<dtype>(k, v, up, v,
+                      [&](const void* a, const void* b, void* out, int64_t) __attribute__((always_inline)) {
+                        for_each_side([&](auto side, int j) __attribute__((always_inline)) {
+                          using Run = Values<dtype, decltype(side)::n>;
+                          Run value = Run::load(at<dtype>(a, 16 * j));
                           value.each(Run::load(at<dtype>(b, 16 * j)), [](F32x16 one, F32x16 by) { return one * by; });
                           value.template store<rounding>(at<dtype>(out, 16 * j));
                         });
-                        local.add(out, nullptr);
-                        if constexpr (rounding == Rounding::flushing) local_up.add(b, nullptr);
+                        most.add(out, nullptr);
                       });
-  most = local, most_up = local_up;
+  return most;
 }
 
 inline void silu_mul_rows(const SiluMul& op, const Executor& executor) {
@@ -519,57 +447,35 @@ inline void silu_mul_rows(const SiluMul& op, const Executor& executor) {
       const void* gate = at<dtype>(op.gate_up, m * op.x_stride);
       const void* up = at<dtype>(gate, op.k);
       void* y = at<dtype>(op.y, m * op.k);
-      RowMost<dtype, false> most, most_up;
-      silu_mul_part<dtype, Rounding::upper>(gate, up, 0, op.k, nullptr, nullptr, y, most, most_up);
-      if (most.is_finite()) return;
-      silu_mul_part<dtype, Rounding::canonical>(gate, up, 0, op.k, nullptr, nullptr, y, most, most_up);
+      if (!silu_mul_row<dtype, Rounding::upper>(gate, up, op.k, y).is_finite())
+        silu_mul_row<dtype, Rounding::canonical>(gate, up, op.k, y);
     });
   });
 }
 
-// ---- SiLU and quantization
 template <Format format, DType dtype>
-struct SiluRow {
-  static constexpr int64_t kPart = 512;
-  const Task<SiluMulQuantize>* task;
-  int64_t m;
-  const void *gate, *up;
-  void* v;
-  RowMost<dtype, false> most, most_up;
-  RowCodes<format, dtype, false> codes;
-
-  void start(const Task<SiluMulQuantize>& t, int64_t index) {
-    task = &t, m = index;
-    gate = at<dtype>(t.op.gate_up, m * t.op.x_stride);
-    up = at<dtype>(gate, t.op.k);
-    v = t.value_row(m % 2);
-    most = {}, most_up = {};
+void silu_mul_quantize_row(const SiluMulQuantize& op, int64_t m) {
+  const void* gate = at<dtype>(op.gate_up, m * op.x_stride);
+  const void* up = at<dtype>(gate, op.k);
+  void* v = value_row<dtype>(op.k, 0, 1);
+  RowCodes<format, dtype, false> codes(silu_mul_row<dtype, kQuickest<dtype>>(gate, up, op.k, v), op.k);
+  if constexpr (kQuickest<dtype> == Rounding::flushing) {
+    RowMost<dtype, false> most;
+    most.add({up, nullptr, op.k, dtype}, 0, op.k);
+    if (!codes.hides_subnormals() || !(most.most() <= kModerate))
+      codes = {silu_mul_row<dtype, Rounding::upper>(gate, up, op.k, v), op.k};
   }
-  void part(Stage<0>, int64_t begin, int64_t end) {
-    const int64_t bytes = dtype_bytes(dtype);
-    const auto ahead = [&](const void* row) {
-      return task->fetch ? ahead_of(row, begin * bytes, task->op.k * bytes, task->op.x_stride * bytes) : nullptr;
-    };
-    silu_mul_part<dtype, kQuickest<dtype>>(gate, up, begin, end, ahead(gate), ahead(up), v, most, most_up);
-  }
-  void finish(Stage<0>) {
-    codes = {most, task->op.k};
-    if (kQuickest<dtype> != Rounding::flushing || (codes.hides_subnormals() && most_up.most() <= kModerate)) return;
-    most = {};
-    silu_mul_part<dtype, Rounding::upper>(gate, up, 0, task->op.k, nullptr, nullptr, v, most, most_up);
-    codes = {most, task->op.k};
-  }
-  void part(Stage<1>, int64_t begin, int64_t end) {
-    codes.write({v, nullptr, task->op.k, dtype}, task->codes_row(m), begin, end, nullptr);
-  }
-  void finish(Stage<1>) { task->op.scale[m] = codes.scale(); }
-};
+  codes.write({v, nullptr, op.k, dtype}, codes_of(op, m), 0, op.k, nullptr);
+  op.scale[m] = codes.scale();
+}
 
 template <Format format>
 void silu_mul_quantize(const SiluMulQuantize& op, const Executor& executor) {
   with_dtype(op.x_dtype, [&](auto tag) {
     constexpr DType dtype = decltype(tag)::value;
-    run_rows<2, SiluRow<format, dtype>, 2>(op, dtype_bytes(dtype), true, executor);
+    for_each_rows(executor, op.m, [&](int64_t first, int64_t last) {
+      for (int64_t m = first; m < last; ++m) silu_mul_quantize_row<format, dtype>(op, m);
+    });
   });
 }
 
