@@ -185,11 +185,11 @@ def test_rms_norm_adds_its_lanes_pairwise(implementation: str, dtype: str) -> No
 
 @pytest.mark.parametrize("op", ["rms_norm", "rms_norm_quantize_int8", "rms_norm_quantize_fp8"])
 def test_rms_norm_gives_canonical_nan(op: str) -> None:
-    # NaN with payloads, infinities that cancel (the processor's NaN is negative), and products that overflow.
+    # NaN with payloads; infinities that cancel, or meet a factor of 0 (the processor's NaN is negative); overflow.
     m, k = 4, 160
     rng = np.random.default_rng(10)
     x, other = (encode(rng.standard_normal((m, k)), "bf16") for _ in range(2))
-    x[0, 5], x[1, 100], other[1, 100], other[2, 159] = 0x7FA5, 0x7F80, 0xFF80, 0xFFFF
+    x[0, 5], x[1, 100], other[1, 100], other[2, 159], x[3, 0] = 0x7FA5, 0x7F80, 0xFF80, 0xFFFF, 0x7F80
     weight = encode(rng.uniform(0.5, 2.0, k), "bf16")
     weight[7] = 0x7F7F
     args = {"x": x, "residual": other, "weight": weight, "m": m, "k": k, "x_stride": k, "residual_stride": k}
