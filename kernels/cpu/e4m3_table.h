@@ -20,6 +20,15 @@ namespace {
 
 #if defined(__AVX512VBMI__)
 
+struct Bytes {
+  alignas(64) uint8_t at[64];
+};
+constexpr Bytes every_other(int first) {
+  Bytes out{};
+  for (int i = 0; i < 64; ++i) out.at[i] = static_cast<uint8_t>(first + 2 * i);
+  return out;
+}
+
 class E4m3Table {
  public:
   E4m3Table() = default;
@@ -41,11 +50,11 @@ class E4m3Table {
 
   // Codes of the 64 values at x.
   Line codes(const void* x, const Scale& by) const {
+    static constexpr Bytes kEven = every_other(0), kOdd = every_other(1);
     const __m512i* words = static_cast<const __m512i*>(x);
     const __m512i w0 = _mm512_loadu_si512(words), w1 = _mm512_loadu_si512(words + 1);
-    const __m512i even = _mm512_load_si512(kEven), odd = _mm512_load_si512(kOdd);
-    const __m512i significand =
-        _mm512_permutex2var_epi8(w0, even, w1);  // bit 7 is the exponent's; no index looks at it
+    const __m512i even = _mm512_load_si512(kEven.at), odd = _mm512_load_si512(kOdd.at);
+    const __m512i significand = _mm512_permutex2var_epi8(w0, even, w1);  // and an exponent's bit, which no index sees
     const __m512i signs = _mm512_permutex2var_epi8(w0, odd, w1);
     const __m512i exponent = _mm512_permutex2var_epi8(_mm512_add_epi16(w0, w0), odd, _mm512_add_epi16(w1, w1));
     const __m512i above = _mm512_sub_epi8(exponent, first_);  // 0 .. 14; 251 .. 255 below `first`; in between far below
@@ -72,14 +81,6 @@ class E4m3Table {
     return pack_line<DType::bf16>(q);
   }
 
-  alignas(64) static constexpr uint8_t kEven[64] = {
-      0,  2,  4,  6,  8,  10, 12,  14,  16,  18,  20,  22,  24,  26,  28,  30,  32,  34,  36,  38, 40, 42,
-      44, 46, 48, 50, 52, 54, 56,  58,  60,  62,  64,  66,  68,  70,  72,  74,  76,  78,  80,  82, 84, 86,
-      88, 90, 92, 94, 96, 98, 100, 102, 104, 106, 108, 110, 112, 114, 116, 118, 120, 122, 124, 126};
-  alignas(64) static constexpr uint8_t kOdd[64] = {
-      1,  3,  5,  7,  9,  11, 13,  15,  17,  19,  21,  23,  25,  27,  29,  31,  33,  35,  37,  39, 41, 43,
-      45, 47, 49, 51, 53, 55, 57,  59,  61,  63,  65,  67,  69,  71,  73,  75,  77,  79,  81,  83, 85, 87,
-      89, 91, 93, 95, 97, 99, 101, 103, 105, 107, 109, 111, 113, 115, 117, 119, 121, 123, 125, 127};
   __m512i low_, high_, first_;
 };
 

@@ -3,6 +3,7 @@
 // its codes; each on any part of the row. Included by quantize_kernels.h; quotient.h and e4m3_table.h have the
 // arithmetic.
 #pragma once
+#include <array>
 #include <type_traits>
 
 #include "e4m3_table.h"
@@ -54,7 +55,7 @@ class RowMost {
     if constexpr (words)
       most_ = no_words();
     else
-      for (I32x16& one : most_) one = splat_i32(0);
+      most_.fill(splat_i32(0));
   }
   // 64 values.
   inline __attribute__((always_inline)) void add(const void* x, const float* smooth) {
@@ -77,7 +78,6 @@ class RowMost {
                            __attribute__((always_inline)) { local.add(x, smooth); });
     *this = local;
   }
-  float most() const { return bits_f32(bits_of_most()); }
   bool is_finite() const { return bits_of_most() < 0x7f800000u; }
   // Of the value as float32.
   uint32_t bits_of_most() const {
@@ -94,14 +94,7 @@ class RowMost {
 
  private:
   static constexpr bool words = dtype != DType::f32 && !smoothed;
-  struct Floats {
-    I32x16 v[4];
-    I32x16& operator[](int j) { return v[j]; }
-    const I32x16& operator[](int j) const { return v[j]; }
-    I32x16* begin() { return v; }
-    I32x16* end() { return v + 4; }
-  };
-  std::conditional_t<words, Words, Floats> most_;
+  std::conditional_t<words, Words, std::array<I32x16, 4>> most_;
 };
 
 // ---- pass 2: the codes
@@ -151,8 +144,6 @@ class RowCodes {
 #endif
   }
   float scale() const { return scale_; }
-  // Whether the code of what is below 2^-111 is that of 0.
-  bool hides_subnormals() const { return scale_ >= 0x1p-100f; }
   // Of the elements begin .. end, as for_each_64 has them. `next` (or null) is fetched meanwhile, as much as is read.
   void write(const ActivationRow& row, const Codes& codes, int64_t begin, int64_t end, const char* next) const {
     switch (how_) {

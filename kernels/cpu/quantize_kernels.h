@@ -36,6 +36,8 @@
 //           written past the caches in whole lines gain 20 % over quarters of a line.
 // Reference kernels/reference/quantize.cpp
 #pragma once
+#include <algorithm>
+
 #include "pennyweight/device.h"
 #include "pennyweight/quantize.h"
 #include "quantize_codes.h"
@@ -57,15 +59,11 @@ inline Codes codes_of(const Op& op, int64_t m) {
 // Calls rows(first, last) for all m rows, several at a time where there are many.
 template <class F>
 inline void for_each_rows(const Executor& executor, int64_t m, F&& rows) {
-  const int64_t fair = m / (4 * (executor.threads > 1 ? executor.threads : 1));
-  parallel_chunks(executor, m,
-                  fair < 1    ? 1
-                  : fair > 64 ? 64
-                              : fair,
-                  [&](int64_t first, int64_t last) {
-                    rows(first, last);
-                    _mm_sfence();  // nothing else orders streamed stores
-                  });
+  const int64_t threads = std::max(executor.threads, 1);
+  parallel_chunks(executor, m, std::clamp<int64_t>(m / (4 * threads), 1, 64), [&](int64_t first, int64_t last) {
+    rows(first, last);
+    _mm_sfence();  // nothing else orders streamed stores
+  });
 }
 
 // ---- plain
@@ -74,17 +72,17 @@ template <Format format, DType dtype, bool smoothed>
 void quantize_rows_in_turns(const QuantizePerToken& op, int64_t first, int64_t last) {
   constexpr int64_t part = 128, ahead = 8192;  // elements; bytes between what is read and what is fetched
   const int64_t stride = op.x_stride * dtype_bytes(dtype), row_bytes = op.k * dtype_bytes(dtype);
-  RowCodes<format, dtype, smoothed> codes;
+  RowCodes<format, dtype, smoothed> codes;  // of row m - 1
   for (int64_t m = first; m <= last; ++m) {
     const char* x = static_cast<const char*>(op.x) + m * stride;
     const ActivationRow row{x, op.smooth, op.k, dtype}, before{x - stride, op.smooth, op.k, dtype};
+    const Codes to = codes_of(op, m - 1);
     RowMost<dtype, smoothed> most;
     for (int64_t begin = 0; begin < op.k; begin += part) {
-      const int64_t end = begin + part < op.k ? begin + part : op.k, at = begin * dtype_bytes(dtype) + ahead;
+      const int64_t end = std::min(begin + part, op.k), later = begin * dtype_bytes(dtype) + ahead;
       if (m < last) most.add(row, begin, end);
-      if (m == first) continue;
-      const char* next = at < row_bytes ? x + at : x + stride + at - row_bytes;
-      codes.write(before, codes_of(op, m - 1), begin, end, next);
+      if (m > first)
+        codes.write(before, to, begin, end, later < row_bytes ? x + later : x + stride + later - row_bytes);
     }
     if (m > first) op.scale[m - 1] = codes.scale();
     if (m < last) codes = {most, op.k};
@@ -125,11 +123,20 @@ constexpr bool kFlushingBf16 = true;
 #else
 constexpr bool kFlushingBf16 = false;
 #endif
-// What is good enough for codes whose scale tells no subnormal from 0.
+// What is good enough for codes, where scales and factors are such that 0 instead of a subnormal makes no difference.
 template <DType dtype>
 constexpr Rounding kQuickest = dtype == DType::bf16 && kFlushingBf16 ? Rounding::flushing : Rounding::upper;
-// Factors up to this leave a subnormal below 2^-111, half a step of an E4M3 code at a scale of 2^-100.
-constexpr float kModerate = 0x1p15f;
+// Whether factors leave a subnormal below 2^-111, less than half of the smallest E4M3 code at a scale of 2^-100.
+template <DType dtype>
+inline bool is_moderate(const void* factors, int64_t k) {
+  RowMost<dtype, false> most;
+  most.add({factors, nullptr, k, dtype}, 0, k);
+  return bits_f32(most.bits_of_most()) <= 0x1p15f;
+}
+template <Rounding rounding, class Codes>
+inline bool good_enough(const Codes& codes) {
+  return rounding != Rounding::flushing || codes.scale() >= 0x1p-100f;
+}
 
 // bf16 in the upper half; the lower one is anything.
 template <Rounding rounding>
@@ -371,15 +378,15 @@ inline void rms_norm_rows(const RmsNorm& op, const Executor& executor) {
   });
 }
 
-// flush: a subnormal times any of the weights stays below what a scale of 2^-100 tells from 0.
+// quick: what is good enough for codes is good enough with these weights, too.
 template <Format format, DType dtype>
-void rms_norm_quantize_row(const RmsNormQuantize& op, int64_t m, bool flush) {
+void rms_norm_quantize_row(const RmsNormQuantize& op, int64_t m, bool quick) {
   void* v = value_row<dtype>(op.k, 0, 2);
   const NormRow<dtype> row(op, m, value_row<dtype>(op.k, 1, 2));
-  using Made = RowCodes<format, dtype, false>;
-  Made codes;
-  if (flush && row.finite()) codes = {row.template scale<kQuickest<dtype>>(v), op.k};
-  if (!flush || !row.finite() || !codes.hides_subnormals()) codes = {row.template scale<Rounding::canonical>(v), op.k};
+  RowCodes<format, dtype, false> codes;
+  quick = quick && row.finite();
+  if (quick) codes = {row.template scale<kQuickest<dtype>>(v), op.k};
+  if (!quick || !good_enough<kQuickest<dtype>>(codes)) codes = {row.template scale<Rounding::canonical>(v), op.k};
   codes.write({v, nullptr, op.k, dtype}, codes_of(op, m), 0, op.k, nullptr);
   op.scale[m] = codes.scale();
 }
@@ -388,14 +395,9 @@ template <Format format>
 void rms_norm_quantize(const RmsNormQuantize& op, const Executor& executor) {
   with_dtype(op.x_dtype, [&](auto tag) {
     constexpr DType dtype = decltype(tag)::value;
-    bool flush = true;
-    if constexpr (kQuickest<dtype> == Rounding::flushing) {
-      RowMost<dtype, false> most;
-      most.add({op.weight, nullptr, op.k, dtype}, 0, op.k);
-      flush = most.most() <= kModerate;
-    }
+    const bool quick = kQuickest<dtype> != Rounding::flushing || is_moderate<dtype>(op.weight, op.k);
     for_each_rows(executor, op.m, [&](int64_t first, int64_t last) {
-      for (int64_t m = first; m < last; ++m) rms_norm_quantize_row<format, dtype>(op, m, flush);
+      for (int64_t m = first; m < last; ++m) rms_norm_quantize_row<format, dtype>(op, m, quick);
     });
   });
 }
@@ -459,12 +461,8 @@ void silu_mul_quantize_row(const SiluMulQuantize& op, int64_t m) {
   const void* up = at<dtype>(gate, op.k);
   void* v = value_row<dtype>(op.k, 0, 1);
   RowCodes<format, dtype, false> codes(silu_mul_row<dtype, kQuickest<dtype>>(gate, up, op.k, v), op.k);
-  if constexpr (kQuickest<dtype> == Rounding::flushing) {
-    RowMost<dtype, false> most;
-    most.add({up, nullptr, op.k, dtype}, 0, op.k);
-    if (!codes.hides_subnormals() || !(most.most() <= kModerate))
-      codes = {silu_mul_row<dtype, Rounding::upper>(gate, up, op.k, v), op.k};
-  }
+  if (kQuickest<dtype> == Rounding::flushing && !(good_enough<kQuickest<dtype>>(codes) && is_moderate<dtype>(up, op.k)))
+    codes = {silu_mul_row<dtype, Rounding::upper>(gate, up, op.k, v), op.k};
   codes.write({v, nullptr, op.k, dtype}, codes_of(op, m), 0, op.k, nullptr);
   op.scale[m] = codes.scale();
 }
