@@ -119,7 +119,9 @@ def calibration(rows: Rows) -> str:
 
 def quantization(rows: Rows) -> str:
     """Say what share of a copy's bandwidth each op's best implementation reaches; empty where not measured."""
-    by_rank = sorted((r for r in rows if r.get("copy_share")), key=lambda r: RANKS.index(r["impl"]), reverse=True)
+    by_rank = sorted(
+        (r for r in rows if r.get("copy_share")), key=lambda r: RANKS.index(r["impl"]), reverse=True
+    )
     found = list({r["op"]: r for r in by_rank}.values())
     shares = ", ".join(f"`{r['op']}` {r['copy_share']:.0%}" for r in found)
     of = f"({found[0]['M']}, {found[0]['K']})" if found else ""
