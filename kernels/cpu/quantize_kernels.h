@@ -24,7 +24,7 @@
 // Limit     memory for plain INT8 and FP8; arithmetic behind RMSNorm and SiLU
 // Tried     Zen 4, cycles per sixteen bf16 values in L1: codes of INT8 2.8, of FP8 1.9 (6.9 computed instead of looked
 //           up), h and squares 5.2, v of RMSNorm 4.5 (7.7 rounded by integers), of SiLU 14.4 (22 by integers; 25 with
-//           numerics.h's exp and a division). A whole op grows by 4.3, 3.8, 15 and 21 with K, since its rows lie in L2.
+//           numerics.h's exp and a division). A whole op grows by 4.0, 3.2, 15 and 18 with K, since its rows lie in L2.
 //           SiLU on two registers side by side or on one instead of four: 15.4, 16.1.
 //           (8192, 8192), two threads, ms: plain ops 4.7 to 5.6, where reading alone takes 4.1 and a copy of as many
 //           bytes 4.0; RMSNorm 16, SiLU 16. Plain ops row by row, the next one fetched meanwhile: 6.1 and 6.4; in turns
