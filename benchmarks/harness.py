@@ -2,12 +2,12 @@
 """Time several ways of doing one thing, side by side, with cold weights.
 
 Sides take turns, in an order that is turned round every time, so that whatever else the machine does meets all.
-Before every call twice the last-level cache are read, in the process that is timed. (Stores would leave lines to be
-written back during the call; a large memset bypasses the cache and evicts nothing.) That evicts the code too, which in
-a model ran a layer ago and costs 100 us to fetch again; so each side first makes the same call with the first few
-outputs of the weight, which brings back activations and code and wakes the threads, and leaves the weight cold. What
-the machine's memory and its cores do changes within seconds, where others share them: limits may be measured after
-every call, to hold the call against its neighbours.
+Before every call at least twice the last-level cache are read, in the process that is timed. (Stores would leave
+lines to be written back during the call; a large memset bypasses the cache and evicts nothing.) That evicts the code
+too, which in a model ran a layer ago and costs 100 us to fetch again; so each side first makes the same call with the
+first few outputs of the weight, which brings back activations and code and wakes the threads, and leaves the weight
+cold. What the machine's memory and its cores do changes within seconds, where others share them: limits may be
+measured after every call, to hold the call against its neighbours.
 """
 
 from __future__ import annotations

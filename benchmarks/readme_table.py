@@ -75,6 +75,13 @@ def _cell(rows: Rows, ratio: str) -> str:
     return f"{geometric_mean(ratios):.2f} x" + (f" ({min(ratios):.2f} x)" if len(ratios) > 1 else "")
 
 
+def _of_best(rows: Rows, op: str) -> Rows:
+    """An op's rows of the best implementation that they have."""
+    names = {r.get("impl") for r in rows if r["op"] == op}
+    best = next((name for name in RANKS if name in names), "")
+    return [r for r in rows if r["op"] == op and r.get("impl") == best]
+
+
 def measured(result: dict[str, Any]) -> str:
     """Draw one machine's table: against torch's bfloat16, and where peers ran against the fastest of the same kind."""
     about = result["about"]
@@ -92,8 +99,7 @@ def measured(result: dict[str, Any]) -> str:
         "|---" * (len(ms) + 2) + "|",
     ]
     for scheme, op in SCHEMES.items():
-        best = [name for name in RANKS if any(r["op"] == op and r["impl"] == name for r in rows)]
-        mine = [r for r in rows if r["op"] == op and r["impl"] == best[0]] if best else []
+        mine = _of_best(rows, op)
         for ratio, name in (("vs_bf16", "torch bfloat16"), ("vs_peer", "fastest peer")):
             if any(r.get(ratio) for r in mine):
                 cells = [_cell([r for r in mine if r["M"] == m], ratio) for m in ms]
@@ -119,10 +125,8 @@ def calibration(rows: Rows) -> str:
 
 def quantization(rows: Rows) -> str:
     """Say what share of a copy's bandwidth each op's best implementation reaches; empty where not measured."""
-    by_rank = sorted(
-        (r for r in rows if r.get("copy_share")), key=lambda r: RANKS.index(r["impl"]), reverse=True
-    )
-    found = list({r["op"]: r for r in by_rank}.values())
+    large = [r for r in rows if r.get("copy_share")]
+    found = [r for op in dict.fromkeys(r["op"] for r in large) for r in _of_best(large, op)]
     shares = ", ".join(f"`{r['op']}` {r['copy_share']:.0%}" for r in found)
     of = f"({found[0]['M']}, {found[0]['K']})" if found else ""
     return f"Quantization of {of} activations, share of the bandwidth of a copy: {shares}." if found else ""

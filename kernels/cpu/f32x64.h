@@ -43,9 +43,9 @@ inline void store_upper_halves(void* p, const I32x16 (&v)[4]) {
 // 32 floats rounded to bf16, in order; subnormals become 0.
 inline __attribute__((always_inline)) __m512i flushed_bf16(F32x16 even, F32x16 odd) {
   const __m512i halves = (__m512i)_mm512_cvtne2ps_pbh(odd.v, even.v);
-  const __m512i low = _mm512_cvtepu16_epi32(_mm256_setr_epi16(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
-  return _mm512_permutexvar_epi16(
-      _mm512_or_si512(low, _mm512_slli_epi32(_mm512_add_epi32(low, _mm512_set1_epi32(16)), 16)), halves);
+  const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21,
+                                         5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+  return _mm512_permutexvar_epi16(order, halves);
 }
 // Rounds what lies as load_64<bf16> left it, and stores it in order.
 inline __attribute__((always_inline)) void store_flushed(void* p, const F32x16 (&v)[4]) {

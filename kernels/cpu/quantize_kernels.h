@@ -126,16 +126,18 @@ constexpr bool kFlushingBf16 = false;
 // What is good enough for codes, where scales and factors are such that 0 instead of a subnormal makes no difference.
 template <DType dtype>
 constexpr Rounding kQuickest = dtype == DType::bf16 && kFlushingBf16 ? Rounding::flushing : Rounding::upper;
-// Whether factors leave a subnormal below 2^-111, less than half of the smallest E4M3 code at a scale of 2^-100.
+// Whether it is: factors that leave a subnormal below 2^-111, and a scale of at least 2^-100, at which that is less
+// than half of the smallest E4M3 code.
 template <DType dtype>
-inline bool is_moderate(const void* factors, int64_t k) {
+inline bool factors_allow_quickest(const void* factors, int64_t k) {
+  if constexpr (kQuickest<dtype> != Rounding::flushing) return true;
   RowMost<dtype, false> most;
   most.add({factors, nullptr, k, dtype}, 0, k);
   return bits_f32(most.bits_of_most()) <= 0x1p15f;
 }
-template <Rounding rounding, class Codes>
-inline bool good_enough(const Codes& codes) {
-  return rounding != Rounding::flushing || codes.scale() >= 0x1p-100f;
+template <DType dtype>
+inline bool scale_allows_quickest(float scale) {
+  return kQuickest<dtype> != Rounding::flushing || scale >= 0x1p-100f;
 }
 
 // bf16 in the upper half; the lower one is anything.
@@ -378,7 +380,7 @@ inline void rms_norm_rows(const RmsNorm& op, const Executor& executor) {
   });
 }
 
-// quick: what is good enough for codes is good enough with these weights, too.
+// quick: the weights allow kQuickest.
 template <Format format, DType dtype>
 void rms_norm_quantize_row(const RmsNormQuantize& op, int64_t m, bool quick) {
   void* v = value_row<dtype>(op.k, 0, 2);
@@ -386,7 +388,8 @@ void rms_norm_quantize_row(const RmsNormQuantize& op, int64_t m, bool quick) {
   RowCodes<format, dtype, false> codes;
   quick = quick && row.finite();
   if (quick) codes = {row.template scale<kQuickest<dtype>>(v), op.k};
-  if (!quick || !good_enough<kQuickest<dtype>>(codes)) codes = {row.template scale<Rounding::canonical>(v), op.k};
+  if (!quick || !scale_allows_quickest<dtype>(codes.scale()))
+    codes = {row.template scale<Rounding::canonical>(v), op.k};
   codes.write({v, nullptr, op.k, dtype}, codes_of(op, m), 0, op.k, nullptr);
   op.scale[m] = codes.scale();
 }
@@ -395,7 +398,7 @@ template <Format format>
 void rms_norm_quantize(const RmsNormQuantize& op, const Executor& executor) {
   with_dtype(op.x_dtype, [&](auto tag) {
     constexpr DType dtype = decltype(tag)::value;
-    const bool quick = kQuickest<dtype> != Rounding::flushing || is_moderate<dtype>(op.weight, op.k);
+    const bool quick = factors_allow_quickest<dtype>(op.weight, op.k);
     for_each_rows(executor, op.m, [&](int64_t first, int64_t last) {
       for (int64_t m = first; m < last; ++m) rms_norm_quantize_row<format, dtype>(op, m, quick);
     });
@@ -461,7 +464,7 @@ void silu_mul_quantize_row(const SiluMulQuantize& op, int64_t m) {
   const void* up = at<dtype>(gate, op.k);
   void* v = value_row<dtype>(op.k, 0, 1);
   RowCodes<format, dtype, false> codes(silu_mul_row<dtype, kQuickest<dtype>>(gate, up, op.k, v), op.k);
-  if (kQuickest<dtype> == Rounding::flushing && !(good_enough<kQuickest<dtype>>(codes) && is_moderate<dtype>(up, op.k)))
+  if (!scale_allows_quickest<dtype>(codes.scale()) || !factors_allow_quickest<dtype>(up, op.k))
     codes = {silu_mul_row<dtype, Rounding::upper>(gate, up, op.k, v), op.k};
   codes.write({v, nullptr, op.k, dtype}, codes_of(op, m), 0, op.k, nullptr);
   op.scale[m] = codes.scale();

@@ -21,7 +21,7 @@
 //           correctly rounded quotient (Markstein 1990) wherever nothing underflows, and a row whose scale is outside
 //           2^-90 .. 2^90 is multiplied by a power of two first. Codes are the CPU's, bit for bit
 // E4M3      from sm_89 one instruction for two values, before that integers without a branch
-// Numerics  RMSNorm's square sum is taken per thread and then over the group, not in the reference's 16 lanes: the
+// Numerics  RMSNorm's square sum is taken per thread and then over the group, not in the reference's 64 lanes: the
 // normed
 //           row may differ by one rounding in some places, and from there on everything is bit for bit
 // Reference kernels/reference/quantize.cpp       Source  own
